@@ -1,0 +1,147 @@
+#include "addon/engine_core.h"
+
+#include "core/json_writer.h"
+#include "engines/llama/preparer.h"
+
+namespace pm::addon {
+
+Result<std::shared_ptr<EngineCore>> EngineCore::open(const llama::LoadOptions& options) {
+  std::shared_ptr<EngineCore> core(new EngineCore());
+  core->options_ = options;
+  auto model = llama::Model::load(options);
+  if (!model) return model.error();
+  core->model_ = std::move(model).value();
+
+  if (!options.mmproj.empty()) {
+    auto encoder = llama::MediaEncoder::load(core->model_, options);
+    if (!encoder) return encoder.error();
+    core->encoder_ = std::move(encoder).value();
+  }
+  auto chat = llama::ChatPrompt::create(core->model_);
+  if (!chat) return chat.error();
+  core->chat_ = std::move(chat).value();
+  auto runner = llama::Runner::create(core->model_, core->encoder_, options);
+  if (!runner) return runner.error();
+  core->runner_ = std::move(runner).value();
+  core->kv_bytes_per_token_ = core->runner_->kv_bytes_per_token();
+  core->info_json_ = core->describe();
+  return core;
+}
+
+void EngineCore::start(std::shared_ptr<JsThread> js, EventSink sink) {
+  EngineConfig config;
+  config.max_requests = runner_->sequence_count();
+  config.limits.tokens_per_step = options_.tokens_per_step;
+  config.limits.prefill_while_decoding = std::max<size_t>(32, options_.tokens_per_step / 4);
+  auto preparer = std::make_shared<llama::Preparer>(model_, encoder_, std::move(chat_));
+  // The sink keeps the JsThread alive for as long as the engine may report.
+  auto engine = std::make_shared<Engine>(std::move(runner_), std::move(preparer), config,
+                                         [js, sink = std::move(sink)](EventBatch&& events) {
+                                           sink(std::move(events));
+                                         });
+  std::lock_guard lock(mutex_);
+  engine_ = std::move(engine);
+}
+
+std::shared_ptr<Engine> EngineCore::engine() const {
+  std::lock_guard lock(mutex_);
+  return engine_;
+}
+
+void EngineCore::shutdown() {
+  std::shared_ptr<Engine> engine;
+  {
+    std::lock_guard lock(mutex_);
+    engine = std::exchange(engine_, nullptr);
+  }
+  if (!engine) return;
+  engine->stop({ErrorCode::kDisposed, "the engine was disposed"});
+  std::lock_guard lock(mutex_);
+  last_stats_ = engine->stats();
+}
+
+std::string EngineCore::describe() const {
+  const llama_model* m = model_->get();
+  char description[128] = "";
+  llama_model_desc(m, description, sizeof description);
+  JsonWriter json;
+  json.begin_object();
+  json.key("model").begin_object();
+  json.field("name", model_->metadata("general.name"));
+  json.field("architecture", model_->metadata("general.architecture"));
+  json.field("description", std::string(description));
+  json.field("parameters", llama_model_n_params(m));
+  json.field("bytes", llama_model_size(m));
+  json.field("context_trained", llama_model_n_ctx_train(m));
+  json.field("vocabulary", model_->vocab_size());
+  json.field("embedding_width", llama_model_n_embd(m));
+  json.field("chat_template", chat_->has_template());
+  json.end_object();
+  json.key("modalities").begin_array().value("text");
+  if (encoder_ && encoder_->supports_vision()) json.value("image");
+  if (encoder_ && encoder_->supports_audio()) json.value("audio");
+  json.end_array();
+  json.field("context_tokens", runner_->context_tokens());
+  json.field("max_requests", runner_->sequence_count());
+  json.field("tokens_per_step", options_.tokens_per_step);
+  json.field("threads", options_.threads);
+  json.key("kv").begin_object();
+  json.field("memory", "stock");
+  json.field("dtype", "f16");
+  json.field("bytes", kv_bytes_per_token_ * runner_->memory().capacity());
+  json.field("reason", "this build has llama.cpp's own KV memory only");
+  json.end_object();
+  json.key("gpu").raw("null");
+  json.end_object();
+  return json.str();
+}
+
+std::string EngineCore::stats_json() const {
+  const auto live = engine();
+  EngineStats stats;
+  if (live) {
+    stats = live->stats();
+  } else {
+    std::lock_guard lock(mutex_);
+    stats = last_stats_;
+  }
+  llama::EncoderCache::Counters media;
+  if (encoder_) media = encoder_->cache().counters();
+
+  JsonWriter json;
+  json.begin_object();
+  json.key("requests").begin_object();
+  json.field("running", stats.running).field("waiting", stats.waiting);
+  json.field("finished", stats.finished).field("cancelled", stats.cancelled);
+  json.field("failed", stats.failed);
+  json.end_object();
+  // llama.cpp's own memory has no pages: a page here is one token.
+  json.key("kv").begin_object();
+  json.field("page_tokens", 1);
+  json.field("pages_total", stats.kv_capacity).field("pages_used", stats.kv_reserved);
+  json.field("pages_shared", 0);
+  json.field("bytes", kv_bytes_per_token_ * static_cast<size_t>(stats.kv_capacity));
+  json.field("waste_fraction", 0.0).field("evictions", 0).field("spilled_pages", 0);
+  json.end_object();
+  json.key("prefix_cache").begin_object();
+  json.field("hit_tokens", 0).field("lookup_tokens", 0);
+  json.end_object();
+  json.key("media_cache").begin_object();
+  json.field("hits", media.hits).field("misses", media.misses).field("bytes", media.bytes);
+  json.end_object();
+  json.key("speculative").begin_object();
+  json.field("draft_tokens", 0).field("accepted_tokens", 0);
+  json.end_object();
+  json.field("steps", stats.steps);
+  json.field("tokens", stats.prompt_tokens + stats.output_tokens);
+  json.field("prompt_tokens", stats.prompt_tokens).field("output_tokens", stats.output_tokens);
+  json.key("phases_ms").begin_object();
+  json.field("queue", stats.queue_ms).field("encode", stats.encode_ms);
+  json.field("prefill", stats.prefill_ms).field("decode", stats.decode_ms);
+  json.field("sample", stats.sample_ms);
+  json.end_object();
+  json.end_object();
+  return json.str();
+}
+
+}  // namespace pm::addon

@@ -1,0 +1,295 @@
+#include "addon/engine_object.h"
+
+#include "addon/cancel_token.h"
+#include "addon/convert.h"
+#include "addon/instance_data.h"
+#include "addon/promise_worker.h"
+#include "core/utf8.h"
+#include "engines/llama/jobs.h"
+
+namespace pm::addon {
+namespace {
+
+template <typename JsArray, typename T>
+JsArray to_typed_array(Napi::Env env, const std::vector<T>& values) {
+  auto array = JsArray::New(env, values.size());
+  std::copy(values.begin(), values.end(), array.Data());
+  return array;
+}
+
+class LoadWorker final : public PromiseWorker {
+ public:
+  LoadWorker(Napi::Env env, llama::LoadOptions options, Napi::Function on_events,
+             Napi::Function on_progress)
+      : PromiseWorker(env),
+        options_(std::move(options)),
+        on_events_(Napi::Persistent(on_events)),
+        on_progress_(std::make_shared<Napi::FunctionReference>(Napi::Persistent(on_progress))),
+        js_(std::make_shared<JsThread>(env, "mm-load-progress")) {
+    // Weak: after the worker has gone a late report has nobody to tell.
+    options_.on_progress = [js = js_, callback = std::weak_ptr(on_progress_)](float fraction) {
+      js->post([callback, fraction](Napi::Env task_env) {
+        if (const auto function = callback.lock()) {
+          function->Call({Napi::Number::New(task_env, fraction)});
+        }
+      });
+    };
+  }
+
+ protected:
+  Status execute() override {
+    auto opened = EngineCore::open(options_);
+    if (!opened) return opened.error();
+    core_ = std::move(opened).value();
+    return {};
+  }
+
+  Napi::Value result(Napi::Env env) override {
+    auto handle = Napi::External<std::shared_ptr<EngineCore>>::New(env, &core_);
+    return InstanceData::of(env).engine_class.New({handle, on_events_.Value()});
+  }
+
+ private:
+  llama::LoadOptions options_;
+  Napi::FunctionReference on_events_;
+  std::shared_ptr<Napi::FunctionReference> on_progress_;
+  std::shared_ptr<JsThread> js_;
+  std::shared_ptr<EngineCore> core_;
+};
+
+class TokenizeWorker final : public PromiseWorker {
+ public:
+  TokenizeWorker(Napi::Env env, std::shared_ptr<llama::Model> model, std::string text,
+                 bool add_special, bool parse_special)
+      : PromiseWorker(env),
+        model_(std::move(model)),
+        text_(std::move(text)),
+        add_special_(add_special),
+        parse_special_(parse_special) {}
+
+ protected:
+  Status execute() override {
+    tokens_ = model_->tokenize(text_, add_special_, parse_special_);
+    return {};
+  }
+  Napi::Value result(Napi::Env env) override {
+    return to_typed_array<Napi::Int32Array>(env, tokens_);
+  }
+
+ private:
+  std::shared_ptr<llama::Model> model_;
+  std::string text_;
+  bool add_special_;
+  bool parse_special_;
+  std::vector<Token> tokens_;
+};
+
+class DetokenizeWorker final : public PromiseWorker {
+ public:
+  DetokenizeWorker(Napi::Env env, std::shared_ptr<llama::Model> model, std::vector<Token> tokens)
+      : PromiseWorker(env), model_(std::move(model)), tokens_(std::move(tokens)) {}
+
+ protected:
+  Status execute() override {
+    for (const Token token : tokens_) {
+      if (token < 0 || static_cast<size_t>(token) >= model_->vocab_size()) {
+        return Error{ErrorCode::kInvalidRequest,
+                     "expected token ids from 0 to " + std::to_string(model_->vocab_size() - 1) +
+                         ", found " + std::to_string(token)};
+      }
+    }
+    text_ = sanitize_utf8(model_->detokenize(tokens_));
+    return {};
+  }
+  Napi::Value result(Napi::Env env) override { return Napi::String::New(env, text_); }
+
+ private:
+  std::shared_ptr<llama::Model> model_;
+  std::vector<Token> tokens_;
+  std::string text_;
+};
+
+class DisposeWorker final : public PromiseWorker {
+ public:
+  DisposeWorker(Napi::Env env, std::shared_ptr<EngineCore> core, std::shared_ptr<JsThread> js)
+      : PromiseWorker(env), core_(std::move(core)), js_(std::move(js)) {}
+
+ protected:
+  Status execute() override {
+    core_->shutdown();
+    return {};
+  }
+  Napi::Value result(Napi::Env env) override {
+    js_->close();
+    return env.Undefined();
+  }
+
+ private:
+  std::shared_ptr<EngineCore> core_;
+  std::shared_ptr<JsThread> js_;
+};
+
+}  // namespace
+
+Napi::Function EngineObject::define(Napi::Env env) {
+  return DefineClass(env, "NativeEngine",
+                     {
+                         InstanceMethod<&EngineObject::info>("info"),
+                         InstanceMethod<&EngineObject::stats>("stats"),
+                         InstanceMethod<&EngineObject::submit>("submit"),
+                         InstanceMethod<&EngineObject::cancel>("cancel"),
+                         InstanceMethod<&EngineObject::finish>("finish"),
+                         InstanceMethod<&EngineObject::tool_result>("toolResult"),
+                         InstanceMethod<&EngineObject::tokenize>("tokenize"),
+                         InstanceMethod<&EngineObject::detokenize>("detokenize"),
+                         InstanceMethod<&EngineObject::score>("score"),
+                         InstanceMethod<&EngineObject::embed>("embed"),
+                         InstanceMethod<&EngineObject::dispose>("dispose"),
+                     });
+}
+
+EngineObject::EngineObject(const Napi::CallbackInfo& info) : ObjectWrap(info) {
+  const Napi::Env env = info.Env();
+  if (info.Length() != 2 || !info[0].IsExternal() || !info[1].IsFunction()) {
+    throw_error(env, {ErrorCode::kInvalidRequest, "NativeEngine is made by loadEngine()"});
+  }
+  core_ = *info[0].As<Napi::External<std::shared_ptr<EngineCore>>>().Data();
+  js_ = std::make_shared<JsThread>(env, "mm-events");
+  auto on_events = std::make_shared<Napi::FunctionReference>(
+      Napi::Persistent(info[1].As<Napi::Function>()));
+  core_->start(js_, [js = js_.get(), on_events](EventBatch&& events) {
+    auto batch = std::make_shared<EventBatch>(std::move(events));
+    js->post([js, on_events, batch](Napi::Env task_env) {
+      for (const Event& event : *batch) {
+        if (is_terminal(event)) js->release_hold();
+      }
+      on_events->Call({to_js_events(task_env, *batch)});
+    });
+  });
+  hook_core_ = std::make_unique<std::shared_ptr<EngineCore>>(core_);
+  hook_ = env.AddCleanupHook(&EngineObject::on_environment_exit, hook_core_.get());
+}
+
+// The environment (a worker, or the process) goes away: no thread may outlive it.
+void EngineObject::on_environment_exit(std::shared_ptr<EngineCore>* core) { (*core)->shutdown(); }
+
+EngineObject::~EngineObject() {
+  if (hook_core_) hook_.Remove(Env());
+  // Collected without dispose(): waits for the step in progress at most.
+  if (core_) core_->shutdown();
+}
+
+Napi::Value EngineObject::load(const Napi::CallbackInfo& info) {
+  auto options = to_load_options(info[0].As<Napi::Object>());
+  options.cancel = CancelTokenObject::unwrap_token(info[1]);
+  return PromiseWorker::start(new LoadWorker(info.Env(), std::move(options),
+                                             info[2].As<Napi::Function>(),
+                                             info[3].As<Napi::Function>()));
+}
+
+std::shared_ptr<Engine> EngineObject::live_engine(Napi::Env env) const {
+  auto engine = core_->engine();
+  if (!engine) throw_error(env, {ErrorCode::kDisposed, "the engine was disposed"});
+  return engine;
+}
+
+Napi::Value EngineObject::info(const Napi::CallbackInfo& info) {
+  return Napi::String::New(info.Env(), core_->info_json());
+}
+
+Napi::Value EngineObject::stats(const Napi::CallbackInfo& info) {
+  return Napi::String::New(info.Env(), core_->stats_json());
+}
+
+Napi::Value EngineObject::submit(const Napi::CallbackInfo& info) {
+  const auto engine = live_engine(info.Env());
+  if (!engine->submit(to_request(info[0].As<Napi::Object>()))) {
+    throw_error(info.Env(), {ErrorCode::kDisposed, "the engine was disposed"});
+  }
+  js_->hold();  // until its terminal event has been delivered
+  return info.Env().Undefined();
+}
+
+Napi::Value EngineObject::cancel(const Napi::CallbackInfo& info) {
+  if (const auto engine = core_->engine()) engine->cancel(info[0].As<Napi::Number>().Int32Value());
+  return info.Env().Undefined();
+}
+
+Napi::Value EngineObject::finish(const Napi::CallbackInfo& info) {
+  if (const auto engine = core_->engine()) engine->finish(info[0].As<Napi::Number>().Int32Value());
+  return info.Env().Undefined();
+}
+
+Napi::Value EngineObject::tool_result(const Napi::CallbackInfo& info) {
+  if (const auto engine = core_->engine()) {
+    engine->tool_result(info[0].As<Napi::Number>().Int32Value(),
+                        info[1].As<Napi::String>().Utf8Value(),
+                        info[2].As<Napi::String>().Utf8Value());
+  }
+  return info.Env().Undefined();
+}
+
+Napi::Value EngineObject::tokenize(const Napi::CallbackInfo& info) {
+  live_engine(info.Env());
+  return PromiseWorker::start(
+      new TokenizeWorker(info.Env(), core_->model(), info[0].As<Napi::String>().Utf8Value(),
+                         info[1].As<Napi::Boolean>(), info[2].As<Napi::Boolean>()));
+}
+
+Napi::Value EngineObject::detokenize(const Napi::CallbackInfo& info) {
+  live_engine(info.Env());
+  const auto ids = info[0].As<Napi::Int32Array>();
+  return PromiseWorker::start(new DetokenizeWorker(
+      info.Env(), core_->model(), std::vector<Token>(ids.Data(), ids.Data() + ids.ElementLength())));
+}
+
+template <typename T, typename ToJs>
+Napi::Value EngineObject::run_job(
+    Napi::Env env,
+    EngineJob (*make)(std::shared_ptr<llama::Model>, std::string, CancelTokenPtr,
+                      std::function<void(Result<T>)>),
+    std::string text, CancelTokenPtr cancel, ToJs to_js) {
+  const auto engine = live_engine(env);
+  auto deferred = std::make_shared<Napi::Promise::Deferred>(Napi::Promise::Deferred::New(env));
+  js_->hold();
+  auto done = [js = js_, deferred, to_js](Result<T> outcome) {
+    auto shared = std::make_shared<Result<T>>(std::move(outcome));
+    js->post([js, deferred, to_js, shared](Napi::Env task_env) {
+      js->release_hold();
+      if (shared->ok()) {
+        deferred->Resolve(to_js(task_env, shared->value()));
+      } else {
+        deferred->Reject(to_js_error(task_env, shared->error()));
+      }
+    });
+  };
+  // A job that is not taken is destroyed and answers by itself that the engine was disposed.
+  engine->run_job(make(core_->model(), std::move(text), std::move(cancel), std::move(done)));
+  return deferred->Promise();
+}
+
+Napi::Value EngineObject::score(const Napi::CallbackInfo& info) {
+  return run_job<llama::Score>(
+      info.Env(), llama::make_score_job, info[0].As<Napi::String>().Utf8Value(),
+      CancelTokenObject::unwrap_token(info[1]), [](Napi::Env env, const llama::Score& score) {
+        auto object = Napi::Object::New(env);
+        object["tokens"] = to_typed_array<Napi::Int32Array>(env, score.tokens);
+        object["logprobs"] = to_typed_array<Napi::Float32Array>(env, score.logprobs);
+        return object;
+      });
+}
+
+Napi::Value EngineObject::embed(const Napi::CallbackInfo& info) {
+  return run_job<std::vector<float>>(
+      info.Env(), llama::make_embed_job, info[0].As<Napi::String>().Utf8Value(),
+      CancelTokenObject::unwrap_token(info[1]),
+      [](Napi::Env env, const std::vector<float>& vector) {
+        return to_typed_array<Napi::Float32Array>(env, vector);
+      });
+}
+
+Napi::Value EngineObject::dispose(const Napi::CallbackInfo& info) {
+  return PromiseWorker::start(new DisposeWorker(info.Env(), core_, js_));
+}
+
+}  // namespace pm::addon

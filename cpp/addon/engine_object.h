@@ -1,0 +1,59 @@
+// The JavaScript class NativeEngine (lib/native/binding.ts) over an EngineCore.
+#pragma once
+
+#include <napi.h>
+
+#include "addon/engine_core.h"
+
+namespace pm::addon {
+
+class EngineObject : public Napi::ObjectWrap<EngineObject> {
+ public:
+  static Napi::Function define(Napi::Env env);
+  // Called by native code only, with an External<std::shared_ptr<EngineCore>> and the callback.
+  explicit EngineObject(const Napi::CallbackInfo& info);
+  ~EngineObject() override;
+
+  // loadEngine(options, cancel, onEvents, onProgress): Promise<NativeEngine>
+  static Napi::Value load(const Napi::CallbackInfo& info);
+
+ private:
+  // info(): string
+  Napi::Value info(const Napi::CallbackInfo& info);
+  // stats(): string
+  Napi::Value stats(const Napi::CallbackInfo& info);
+  // submit(request): void
+  Napi::Value submit(const Napi::CallbackInfo& info);
+  // cancel(id): void
+  Napi::Value cancel(const Napi::CallbackInfo& info);
+  // finish(id): void
+  Napi::Value finish(const Napi::CallbackInfo& info);
+  // toolResult(id, callId, content): void
+  Napi::Value tool_result(const Napi::CallbackInfo& info);
+  // tokenize(text, addSpecial, parseSpecial): Promise<Int32Array>
+  Napi::Value tokenize(const Napi::CallbackInfo& info);
+  // detokenize(ids): Promise<string>
+  Napi::Value detokenize(const Napi::CallbackInfo& info);
+  // score(text, cancel): Promise<{ tokens, logprobs }>
+  Napi::Value score(const Napi::CallbackInfo& info);
+  // embed(text, cancel): Promise<Float32Array>
+  Napi::Value embed(const Napi::CallbackInfo& info);
+  // dispose(): Promise<void>
+  Napi::Value dispose(const Napi::CallbackInfo& info);
+
+  std::shared_ptr<Engine> live_engine(Napi::Env env) const;
+  template <typename T, typename ToJs>
+  Napi::Value run_job(Napi::Env env,
+                      EngineJob (*make)(std::shared_ptr<llama::Model>, std::string, CancelTokenPtr,
+                                        std::function<void(Result<T>)>),
+                      std::string text, CancelTokenPtr cancel, ToJs to_js);
+  static void on_environment_exit(std::shared_ptr<EngineCore>* core);
+
+  std::shared_ptr<EngineCore> core_;
+  std::shared_ptr<JsThread> js_;
+  // Freed with the cleanup hook or in the destructor, whichever comes first.
+  Napi::Env::CleanupHook<void (*)(std::shared_ptr<EngineCore>*), std::shared_ptr<EngineCore>> hook_;
+  std::unique_ptr<std::shared_ptr<EngineCore>> hook_core_;
+};
+
+}  // namespace pm::addon

@@ -1,0 +1,127 @@
+#include "engines/llama/model.h"
+
+#include <algorithm>
+
+#include "engines/llama/backend.h"
+
+namespace pm::llama {
+namespace {
+
+struct LoadProgress {
+  const LoadOptions* options;
+  float last = -1;
+};
+
+// llama.cpp's progress callback; false stops loading.
+bool on_progress(float fraction, void* user_data) {
+  auto* progress = static_cast<LoadProgress*>(user_data);
+  const LoadOptions& options = *progress->options;
+  if (options.cancel && options.cancel->cancelled()) return false;
+  // Called once a tensor: a thousand reports would only slow the event loop down.
+  if (options.on_progress && (fraction - progress->last >= 0.01f || fraction >= 1.0f)) {
+    progress->last = fraction;
+    options.on_progress(fraction);
+  }
+  return true;
+}
+
+}  // namespace
+
+Model::Model(llama_model* model)
+    : model_(model),
+      vocab_(llama_model_get_vocab(model)),
+      vocab_size_(static_cast<size_t>(llama_vocab_n_tokens(vocab_))) {
+  for (const char* tag : {"<tool_call>", "</tool_call>", "<think>", "</think>"}) {
+    const auto tokens = tokenize(tag, false, true);
+    if (tokens.size() == 1) rendered_tags_.push_back(tokens[0]);
+  }
+}
+
+Result<std::shared_ptr<Model>> Model::load(const LoadOptions& options) {
+  init_backend();
+  std::shared_ptr<Model> loaded;
+  LogCapture log;
+  LoadProgress progress{&options};
+  const Status status = guarded(ErrorCode::kModelInvalid, "model", [&]() -> Status {
+    llama_model_params params = llama_model_default_params();
+    params.n_gpu_layers = 0;
+    params.progress_callback = on_progress;
+    params.progress_callback_user_data = &progress;
+    llama_model* model = llama_model_load_from_file(options.model.c_str(), params);
+    if (model == nullptr) {
+      if (options.cancel && options.cancel->cancelled()) {
+        return Error{ErrorCode::kCancelled, "loading was cancelled"};
+      }
+      return Error{ErrorCode::kModelInvalid,
+                   "llama.cpp could not load the model: " + log.reason("no reason given")};
+    }
+    loaded.reset(new Model(model));
+    if (llama_vocab_type(loaded->vocab_) == LLAMA_VOCAB_TYPE_NONE) {
+      return Error{ErrorCode::kModelInvalid, "expected a model with a vocabulary, found none"};
+    }
+    if (llama_model_has_encoder(model) || !llama_model_has_decoder(model)) {
+      return Error{ErrorCode::kEngineUnavailable,
+                   "expected a decoder-only model: encoder-decoder and embedding-only models "
+                   "cannot generate here"};
+    }
+    return {};
+  });
+  if (!status) return status.error();
+  return loaded;
+}
+
+std::vector<Token> Model::tokenize(const std::string& text, bool add_special,
+                                   bool parse_special) const {
+  // One token a byte is the worst case, plus BOS and EOS.
+  std::vector<Token> tokens(text.size() + 2);
+  const auto length = static_cast<int32_t>(text.size());
+  int32_t count = llama_tokenize(vocab_, text.data(), length, tokens.data(),
+                                 static_cast<int32_t>(tokens.size()), add_special, parse_special);
+  if (count < 0) {
+    tokens.resize(static_cast<size_t>(-count));
+    count = llama_tokenize(vocab_, text.data(), length, tokens.data(), -count, add_special,
+                           parse_special);
+  }
+  tokens.resize(static_cast<size_t>(std::max(count, 0)));
+  return tokens;
+}
+
+std::string Model::detokenize(std::span<const Token> tokens) const {
+  std::string text;
+  for (const Token token : tokens) text += token_text(token, true);
+  return text;
+}
+
+std::string Model::token_text(Token token, bool special) const {
+  char buffer[128];
+  int32_t length = llama_token_to_piece(vocab_, token, buffer, sizeof buffer, 0, special);
+  if (length >= 0) return std::string(buffer, static_cast<size_t>(length));
+  std::string text(static_cast<size_t>(-length), '\0');
+  llama_token_to_piece(vocab_, token, text.data(), -length, 0, special);
+  return text;
+}
+
+std::string Model::piece(Token token) const {
+  const bool is_tag =
+      std::find(rendered_tags_.begin(), rendered_tags_.end(), token) != rendered_tags_.end();
+  return token_text(token, is_tag);
+}
+
+bool Model::spells_special_token(const std::string& text) const {
+  const auto tokens = tokenize(text, false, true);
+  return std::any_of(tokens.begin(), tokens.end(), [this](Token token) {
+    return (llama_vocab_get_attr(vocab_, token) &
+            (LLAMA_TOKEN_ATTR_CONTROL | LLAMA_TOKEN_ATTR_USER_DEFINED)) != 0;
+  });
+}
+
+std::string Model::metadata(const std::string& key) const {
+  const int32_t length = llama_model_meta_val_str(model_.get(), key.c_str(), nullptr, 0);
+  if (length < 0) return "";
+  std::string value(static_cast<size_t>(length) + 1, '\0');
+  llama_model_meta_val_str(model_.get(), key.c_str(), value.data(), value.size());
+  value.resize(static_cast<size_t>(length));
+  return value;
+}
+
+}  // namespace pm::llama

@@ -1,0 +1,63 @@
+// A loaded text model: weights, vocabulary, and the facts the engine needs about both.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/cancel.h"
+#include "core/result.h"
+#include "llama.h"
+#include "scheduler/model_runner.h"
+
+namespace pm::llama {
+
+struct LoadOptions {
+  std::string model;
+  std::string mmproj;
+  int threads = 1;
+  size_t context_tokens = 0;
+  size_t max_requests = 8;
+  size_t tokens_per_step = 512;
+  size_t kv_bytes = 0;
+  size_t media_cache_bytes = 0;
+  CancelTokenPtr cancel;
+  std::function<void(float)> on_progress;
+};
+
+class Model {
+ public:
+  // Validates the file, then loads it.
+  static Result<std::shared_ptr<Model>> load(const LoadOptions& options);
+
+  llama_model* get() const { return model_.get(); }
+  const llama_vocab* vocab() const { return vocab_; }
+  size_t vocab_size() const { return vocab_size_; }
+
+  std::vector<Token> tokenize(const std::string& text, bool add_special, bool parse_special) const;
+  std::string detokenize(std::span<const Token> tokens) const;
+  // Bytes of one token; control tokens are empty except the tags TextStream knows.
+  std::string piece(Token token) const;
+  bool is_end(Token token) const { return llama_vocab_is_eog(vocab_, token); }
+  // Does `text` spell a control token, so that parsing it as part of a prompt would be an injection?
+  bool spells_special_token(const std::string& text) const;
+  // Value of a metadata key, or "".
+  std::string metadata(const std::string& key) const;
+
+ private:
+  explicit Model(llama_model* model);
+  std::string token_text(Token token, bool special) const;
+
+  struct Free {
+    void operator()(llama_model* model) const { llama_model_free(model); }
+  };
+  std::unique_ptr<llama_model, Free> model_;
+  const llama_vocab* vocab_;
+  size_t vocab_size_;
+  // Tags that are single control tokens in this vocabulary; at most four.
+  std::vector<Token> rendered_tags_;
+};
+
+}  // namespace pm::llama

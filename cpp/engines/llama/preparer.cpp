@@ -1,0 +1,53 @@
+#include "engines/llama/preparer.h"
+
+#include "engines/llama/sampler.h"
+
+namespace pm::llama {
+
+std::vector<Token> Preparer::tokenize(const std::vector<PromptPart>& parts,
+                                      bool add_special) const {
+  std::vector<Token> tokens;
+  for (size_t i = 0; i < parts.size(); ++i) {
+    const auto piece = model_->tokenize(parts[i].text, add_special && i == 0,
+                                        parts[i].parse_special);
+    tokens.insert(tokens.end(), piece.begin(), piece.end());
+  }
+  return tokens;
+}
+
+Result<PreparedPrompt> Preparer::prepare(const Request& request) {
+  PreparedPrompt prepared;
+  auto sampler = make_sampler(model_, request.sampling);
+  if (!sampler) return sampler.error();
+  prepared.sampler = std::move(sampler).value();
+
+  auto rendered = chat_->render(request);
+  if (!rendered) return rendered.error();
+  prepared.starts_in_reasoning = rendered.value().starts_in_reasoning;
+  const auto& parts = rendered.value().parts;
+
+  if (request.media.empty()) {
+    prepared.prompt.push_back({tokenize(parts, true), nullptr});
+    return prepared;
+  }
+  if (!encoder_) {
+    return Error{ErrorCode::kMediaInvalid,
+                 "expected text only: the model was loaded without a multimodal projector"};
+  }
+  auto prompt = encoder_->encode(parts, request.media, true, *request.cancel);
+  if (!prompt) return prompt.error();
+  prepared.prompt = std::move(prompt).value();
+  prepared.encode_ms =
+      std::chrono::duration<double, std::milli>(Clock::now() - request.submitted).count();
+  return prepared;
+}
+
+Result<std::vector<Token>> Preparer::tool_answer(const Request& request,
+                                                 const std::string& call_body,
+                                                 const std::string& content) {
+  auto parts = chat_->render_tool_answer(request, call_body, content);
+  if (!parts) return parts.error();
+  return tokenize(parts.value(), false);
+}
+
+}  // namespace pm::llama

@@ -1,0 +1,202 @@
+#include "engines/llama/runner.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "core/system.h"
+#include "engines/llama/backend.h"
+#include "ggml-backend.h"
+#include "ggml-cpu.h"
+
+namespace pm::llama {
+namespace {
+
+// What a request may use when nobody said: enough for a long chat, small enough that eight
+// sequences of a 3 B model fit into a laptop.
+constexpr size_t kDefaultContext = 8192;
+constexpr size_t kMinContext = 512;
+
+// Function of the CPU backend that is in use; null if it does not offer it.
+template <typename Fn>
+Fn cpu_function(const char* name) {
+  ggml_backend_dev_t device = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
+  if (device == nullptr) return nullptr;
+  ggml_backend_reg_t registry = ggml_backend_dev_backend_reg(device);
+  return reinterpret_cast<Fn>(ggml_backend_reg_get_proc_address(registry, name));
+}
+
+// Bytes of one token's keys and values in f16, all layers. An estimate for architectures that do
+// not keep a plain K and V for each layer; used for budgeting only.
+size_t estimate_kv_bytes(const Model& model) {
+  const llama_model* m = model.get();
+  const auto heads = std::max(1, llama_model_n_head(m));
+  size_t head_size = static_cast<size_t>(llama_model_n_embd(m) / heads);
+  const std::string key_length =
+      model.metadata(model.metadata("general.architecture") + ".attention.key_length");
+  if (!key_length.empty()) head_size = static_cast<size_t>(std::strtoul(key_length.c_str(), nullptr, 10));
+  return 2 * sizeof(uint16_t) * static_cast<size_t>(llama_model_n_layer(m)) *
+         static_cast<size_t>(std::max(1, llama_model_n_head_kv(m))) * head_size;
+}
+
+struct Layout {
+  size_t context_tokens;
+  size_t sequences;
+};
+
+// Asked-for sizes are honoured; sizes left open shrink until the KV cache fits its budget.
+Layout plan_layout(const Model& model, const LoadOptions& options, size_t bytes_per_token) {
+  const auto trained = static_cast<size_t>(std::max(1, llama_model_n_ctx_train(model.get())));
+  Layout layout{options.context_tokens, std::max<size_t>(1, options.max_requests)};
+  const size_t budget = options.kv_bytes > 0 ? options.kv_bytes : physical_memory_bytes() / 4;
+  const size_t budget_tokens = budget / std::max<size_t>(1, bytes_per_token);
+  if (layout.context_tokens == 0) {
+    layout.context_tokens = std::min(trained, kDefaultContext);
+    const size_t fair = budget_tokens / layout.sequences;
+    layout.context_tokens = std::min(layout.context_tokens, std::max(fair, kMinContext));
+  }
+  while (layout.sequences > 1 && layout.sequences * layout.context_tokens > budget_tokens) {
+    --layout.sequences;
+  }
+  return layout;
+}
+
+bool abort_requested(void* data) {
+  return static_cast<std::atomic<bool>*>(data)->load(std::memory_order_acquire);
+}
+
+}  // namespace
+
+void Runner::FreeThreadpool::operator()(ggml_threadpool* pool) const {
+  if (const auto free_pool = cpu_function<decltype(&ggml_threadpool_free)>("ggml_threadpool_free")) {
+    free_pool(pool);
+  }
+}
+
+Runner::Runner(std::shared_ptr<Model> model, std::shared_ptr<MediaEncoder> encoder)
+    : model_(std::move(model)), encoder_(std::move(encoder)) {}
+
+Runner::~Runner() {
+  if (batch_.pos != nullptr) llama_batch_free(batch_);
+}
+
+Result<std::unique_ptr<Runner>> Runner::create(std::shared_ptr<Model> model,
+                                               std::shared_ptr<MediaEncoder> encoder,
+                                               const LoadOptions& options) {
+  std::unique_ptr<Runner> runner(new Runner(std::move(model), std::move(encoder)));
+  const Status status = guarded(ErrorCode::kModelInvalid, "context",
+                                [&] { return runner->init(options); });
+  if (!status) return status.error();
+  return runner;
+}
+
+Status Runner::init(const LoadOptions& options) {
+  LogCapture log;
+  kv_bytes_per_token_ = estimate_kv_bytes(*model_);
+  const Layout layout = plan_layout(*model_, options, kv_bytes_per_token_);
+  sequence_count_ = layout.sequences;
+  max_outputs_ = std::max<size_t>(32, sequence_count_);
+
+  llama_context_params params = llama_context_default_params();
+  params.n_ctx = static_cast<uint32_t>(layout.context_tokens * layout.sequences);
+  params.n_batch = static_cast<uint32_t>(options.tokens_per_step);
+  params.n_ubatch = static_cast<uint32_t>(std::min<size_t>(options.tokens_per_step, 512));
+  params.n_seq_max = static_cast<uint32_t>(layout.sequences);
+  params.n_outputs_max = static_cast<uint32_t>(max_outputs_);
+  params.n_outputs_max_per_seq = static_cast<uint32_t>(max_outputs_);
+  params.n_threads = options.threads;
+  params.n_threads_batch = options.threads;
+  params.no_perf = true;
+  // A stream for each sequence: attention reads only its own tokens.
+  params.kv_unified = false;
+  params.abort_callback = abort_requested;
+  params.abort_callback_data = &interrupted_;
+  context_.reset(llama_init_from_model(model_->get(), params));
+  if (!context_) {
+    return Error{ErrorCode::kModelInvalid,
+                 "llama.cpp could not create a context: " + log.reason("no reason given")};
+  }
+  context_tokens_ = llama_n_ctx_seq(context_.get());
+  // llama.cpp rounds a sequence's context up; what was asked for is what a request may use.
+  context_tokens_ = std::min(context_tokens_, layout.context_tokens);
+
+  const auto new_pool = cpu_function<decltype(&ggml_threadpool_new)>("ggml_threadpool_new");
+  if (new_pool != nullptr && options.threads > 1) {
+    // Without a pool of its own, ggml starts and joins its threads for every single step.
+    ggml_threadpool_params pool_params = ggml_threadpool_params_default(options.threads);
+    threadpool_.reset(new_pool(&pool_params));
+    if (threadpool_) llama_attach_threadpool(context_.get(), threadpool_.get(), threadpool_.get());
+  }
+  memory_ = std::make_unique<StockMemory>(context_.get(), sequence_count_,
+                                          llama_n_ctx_seq(context_.get()));
+  batch_ = llama_batch_init(static_cast<int32_t>(options.tokens_per_step), 0, 1);
+  return {};
+}
+
+void Runner::clear_batch() { batch_.n_tokens = 0; }
+
+void Runner::add_token(Token token, Pos pos, SeqId seq, bool output) {
+  const int32_t i = batch_.n_tokens++;
+  batch_.token[i] = token;
+  batch_.pos[i] = pos;
+  batch_.n_seq_id[i] = 1;
+  batch_.seq_id[i][0] = seq;
+  batch_.logits[i] = output;
+}
+
+Status Runner::run_batch() {
+  LogCapture log;
+  const int32_t code = llama_decode(context_.get(), batch_);
+  if (code == 0) return {};
+  if (code == 2) return Error{ErrorCode::kCancelled, "the engine is stopping"};
+  if (code == 1) return Error{ErrorCode::kOutOfMemory, "the KV cache has no free slot for the batch"};
+  return Error{ErrorCode::kInternal, "llama_decode failed with code " + std::to_string(code) +
+                                         ": " + log.reason("no reason given")};
+}
+
+Status Runner::decode(std::span<const TokenSpan> spans) {
+  clear_batch();
+  output_rows_.assign(spans.size(), -1);
+  for (size_t s = 0; s < spans.size(); ++s) {
+    const TokenSpan& span = spans[s];
+    for (size_t i = 0; i < span.count; ++i) {
+      const bool last = i + 1 == span.count;
+      add_token(span.tokens[i], span.pos + static_cast<Pos>(i), span.seq, last && span.wants_logits);
+    }
+    if (span.wants_logits) output_rows_[s] = batch_.n_tokens - 1;
+  }
+  return run_batch();
+}
+
+std::span<float> Runner::logits(size_t span_index) {
+  float* row = llama_get_logits_ith(context_.get(), output_rows_[span_index]);
+  return {row, model_->vocab_size()};
+}
+
+Result<MediaStep> Runner::decode_media(SeqId seq, const MediaEmbedding& media, size_t offset,
+                                       Pos pos, size_t budget) {
+  return encoder_->decode(context_.get(), seq, media, offset, pos, budget);
+}
+
+Status Runner::decode_all_outputs(SeqId seq, Pos pos, const Token* tokens, size_t count,
+                                  bool embeddings, std::vector<float>& out) {
+  clear_batch();
+  for (size_t i = 0; i < count; ++i) add_token(tokens[i], pos + static_cast<Pos>(i), seq, true);
+  llama_set_embeddings(context_.get(), embeddings);
+  const Status status = run_batch();
+  if (status) {
+    const size_t width = embeddings
+                             ? static_cast<size_t>(llama_model_n_embd_out(model_->get()))
+                             : model_->vocab_size();
+    out.resize(count * width);
+    for (size_t i = 0; i < count; ++i) {
+      const auto row = static_cast<int32_t>(i);
+      const float* values = embeddings ? llama_get_embeddings_ith(context_.get(), row)
+                                       : llama_get_logits_ith(context_.get(), row);
+      std::memcpy(out.data() + i * width, values, width * sizeof(float));
+    }
+  }
+  llama_set_embeddings(context_.get(), false);
+  return status;
+}
+
+}  // namespace pm::llama

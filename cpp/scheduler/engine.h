@@ -1,0 +1,149 @@
+// One engine thread that owns the model and every sequence, and batches them continuously.
+//
+// Lifetime rules:
+//  1. All public functions but the destructor may be called from any thread and never block.
+//  2. `sink` runs on the engine thread, one call per step that had something to say.
+//  3. Every submitted request gets exactly one terminal event (kFinish or kError), also on stop().
+//  4. stop() joins; nothing is reported after it returns.
+#pragma once
+
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <thread>
+#include <unordered_map>
+#include <variant>
+#include <vector>
+
+#include "core/worker.h"
+#include "scheduler/sequence.h"
+#include "scheduler/stats.h"
+#include "scheduler/step_planner.h"
+
+namespace pm {
+
+struct EngineConfig {
+  size_t max_requests = 8;  // sequences that run at the same time
+  StepLimits limits;
+};
+
+using EventSink = std::function<void(EventBatch&&)>;
+// Exclusive use of the model and of one free sequence between two steps; called again until it
+// returns true. Dropped (destroyed) without a call when the engine stops first.
+using EngineJob = std::function<bool(ModelRunner&, SeqId)>;
+
+class Engine {
+ public:
+  Engine(std::unique_ptr<ModelRunner> runner, std::shared_ptr<PromptPreparer> preparer,
+         EngineConfig config, EventSink sink);
+  ~Engine();
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  // False after stop(): the request was not taken and no event will come.
+  bool submit(RequestPtr request);
+  void cancel(RequestId id);
+  void finish(RequestId id);
+  void tool_result(RequestId id, std::string call_id, std::string content);
+  // False after stop().
+  bool run_job(EngineJob job);
+  EngineStats stats() const { return stats_cell_.read(); }
+
+  // Ends every request with `reason` and joins. Idempotent.
+  void stop(const Error& reason);
+
+ private:
+  struct Submit {
+    RequestPtr request;
+  };
+  struct Prepared {
+    RequestId id;
+    Result<PreparedPrompt> result;
+  };
+  struct Cancel {
+    RequestId id;
+  };
+  struct Finish {
+    RequestId id;
+  };
+  struct ToolResult {
+    RequestId id;
+    std::string call_id;
+    std::string content;
+  };
+  struct ToolTokens {
+    RequestId id;
+    Result<std::vector<Token>> result;
+  };
+  using Command =
+      std::variant<Submit, Prepared, Cancel, Finish, ToolResult, ToolTokens, EngineJob>;
+
+  bool post(Command command);
+  void loop();
+  bool wait_for_work();
+  std::deque<Command> take_commands();
+
+  void apply(Submit& command);
+  void apply(Prepared& command);
+  void apply(Cancel& command);
+  void apply(Finish& command);
+  void apply(ToolResult& command);
+  void apply(ToolTokens& command);
+  void apply(EngineJob& command);
+
+  void check_budgets();
+  void admit();
+  void admit_answers();
+  void run_jobs();
+  void step();
+  void step_tokens();
+  void step_media();
+  void sample_after_decode(Sequence& sequence, size_t span_index);
+  void accept(Sequence& sequence, Token token);
+  void report(Sequence& sequence, std::vector<Segment>& segments);
+  void open_tool_call(Sequence& sequence, std::string body);
+
+  size_t token_limit(const Sequence& sequence) const;
+  bool runnable() const;
+  std::optional<Clock::time_point> next_deadline() const;
+  Sequence* find(RequestId id);
+
+  void end(Sequence& sequence, FinishReason reason);
+  void fail(Sequence& sequence, Error error);
+  void retire(Sequence& sequence, Event event);
+  void remove_retired();
+  void publish();
+
+  std::unique_ptr<ModelRunner> runner_;
+  std::shared_ptr<PromptPreparer> preparer_;
+  const EngineConfig config_;
+  EventSink sink_;
+
+  // Arrival order; admission and fairness follow it.
+  std::deque<std::unique_ptr<Sequence>> sequences_;
+  std::vector<SeqId> free_slots_;
+  struct RunningJob {
+    EngineJob run;
+    SeqId seq = -1;  // -1: waits for a free slot
+  };
+  std::vector<RunningJob> jobs_;
+  EventBatch events_;
+  EngineStats stats_;
+  StatsCell stats_cell_;
+
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  std::deque<Command> inbox_;
+  std::optional<Error> stop_reason_;
+
+  std::mutex stop_mutex_;
+  // Text-only prompts never queue behind an image.
+  Worker text_lane_{"mm-prepare"};
+  Worker media_lane_{"mm-media"};
+  std::thread thread_;
+};
+
+}  // namespace pm
