@@ -160,7 +160,10 @@ export interface NativeEngine {
   tokenize(text: string, addSpecial: boolean, parseSpecial: boolean): Promise<Int32Array>
   detokenize(ids: Int32Array): Promise<string>
   /** Log-probability of each token given those before it; NaN for the first. */
-  score(text: string, cancel: NativeCancelToken): Promise<{ tokens: Int32Array; logprobs: Float32Array }>
+  score(
+    text: string,
+    cancel: NativeCancelToken,
+  ): Promise<{ tokens: Int32Array; logprobs: Float32Array }>
   /** One vector of the model's embedding width, mean-pooled unless the model says otherwise, L2-normalized. */
   embed(text: string, cancel: NativeCancelToken): Promise<Float32Array>
   /** Ends every request with MM_DISPOSED, joins the threads, frees the model. Idempotent. */
