@@ -274,8 +274,9 @@ class Parser {
       return fail("type u32", std::string(value_type_name(entry->value.type)), entry->offset);
     }
     const uint64_t alignment = std::get<uint64_t>(entry->value.data);
-    if (!std::has_single_bit(alignment)) {
-      return fail("a power of two", std::to_string(alignment), entry->offset);
+    // The format asks for a multiple of 8; less would leave numbers unaligned in the mapped file.
+    if (!std::has_single_bit(alignment) || alignment < 8) {
+      return fail("a power of two of at least 8", std::to_string(alignment), entry->offset);
     }
     file_.alignment = alignment;
     return {};
