@@ -252,11 +252,11 @@ class EncoderCheck {
                    "a merger of " + std::to_string(sizes_.merge) + " by " +
                        std::to_string(sizes_.merge) + " patches",
                    "no such tensor"));
-    if (merges) {
-      PM_TRY(required("mm.patch_merger.weight", {merged, sizes_.width}));
-      PM_TRY(required("mm.input_norm.weight", {sizes_.width}));
-    }
-    return chain("mm.1", "mm.2", sizes_.width, false);
+    if (!merges) return chain("mm.1", "mm.2", sizes_.width, false);
+    PM_TRY(required("mm.input_norm.weight", {sizes_.width}));
+    auto output = matrix("mm.patch_merger.weight", merged);
+    if (!output) return output.error();
+    return chain("mm.1", "mm.2", output.value(), false);
   }
 
   Status check_llava() const {
