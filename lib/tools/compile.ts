@@ -1,9 +1,13 @@
-import { Ajv2020 } from 'ajv/dist/2020.js'
+import { createRequire } from 'node:module'
+import type { Ajv2020 as Ajv } from 'ajv/dist/2020.js'
 import { z } from 'zod'
 import { toolName } from '../abi/request.js'
 import { unknownFields } from '../abi/strict.js'
 import { MMError, mismatch } from '../errors.js'
 import type { JsonSchema, Tool, ToolContext, ToolDefinition, Tools } from './tool.js'
+
+// Loaded on first use: programs without JSON Schema tools do not pay for it at start.
+const requireModule = createRequire(import.meta.url)
 
 /** Default of `timeout_ms`. */
 export const TOOL_TIMEOUT_MS = 10_000
@@ -135,6 +139,7 @@ function compileJsonSchema(schema: JsonSchema, where: string): Parameters {
     // $schema is dropped: a draft ajv has not been told about would be an error, and the keywords
     // tools use mean the same in all of them.
     const { $schema: _, ...parameters } = schema
+    const { Ajv2020 } = requireModule('ajv/dist/2020.js') as { Ajv2020: typeof Ajv }
     const validate = new Ajv2020({ strict: false, allErrors: false }).compile(parameters)
     const check = (args: Record<string, unknown>) => {
       if (validate(args)) return args
