@@ -27,10 +27,12 @@ const NETWORK =
  * Turns whatever failed into a SetupError that names the cause.
  * @param {unknown} error an Error of Node, or a CommandFailure with `output`
  * @param {string} doing what was being attempted, for the message
- * @returns {SetupError}
+ * @returns {Error} a SetupError, unless the scripts themselves are wrong
  */
 export function explain(error, doing) {
   if (error instanceof SetupError) return error
+  // A mistake in these scripts is not an accident of the environment.
+  if (error instanceof TypeError || error instanceof ReferenceError) return error
   const text = `${error?.code ?? ''} ${error?.message ?? error} ${error?.output ?? ''}`
   if (DISK_FULL.test(text)) {
     return new SetupError(

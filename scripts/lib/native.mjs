@@ -1,0 +1,60 @@
+import { existsSync } from 'node:fs'
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { runCommand } from '../../third_party/lib/command.mjs'
+import { explain } from '../../third_party/lib/errors.mjs'
+import { fingerprint, ROOT, readIfThere } from './paths.mjs'
+import { buildPercent } from './progress.mjs'
+import { describeBuild } from './third-party.mjs'
+import { JOBS } from './toolchain.mjs'
+
+/** Where the addon lies after a build; node-gyp-build looks there. */
+export const ADDON = join(ROOT, 'build', 'Release', 'polymind_native.node')
+
+const STAMP = join(ROOT, 'build', 'polymind-stamp.json')
+const INPUTS = ['cpp', 'cmake', 'CMakeLists.txt', 'package.json', 'package-lock.json']
+
+/** `native` unless `$POLYMIND_CPU_BUILD` says `portable`. */
+export function cpuBuild() {
+  return process.env.POLYMIND_CPU_BUILD === 'portable' ? 'portable' : 'native'
+}
+
+/**
+ * Builds the addon with cmake-js.
+ * @param {'native' | 'portable'} config
+ * @param {{ source: string, libs: string }} llama from buildThirdParty
+ * @param {{ percent?(fraction: number): void }} [progress]
+ * @param {string} [target] CMake target; default the addon
+ * @returns {Promise<boolean>} false when nothing had to be done
+ * @throws {SetupError}
+ */
+export async function buildAddon(config, llama, progress = {}, target = 'polymind_native') {
+  const key = fingerprint(INPUTS, [config, describeBuild(config).dir, target])
+  const stamps = JSON.parse(readIfThere(STAMP) ?? '{}')
+  if (stamps[target] === key && existsSync(ADDON)) return false
+  const settings = {
+    POLYMIND_LLAMA_DIR: llama.source,
+    POLYMIND_LLAMA_LIBS: llama.libs,
+    POLYMIND_PORTABLE: config === 'portable' ? 'ON' : 'OFF',
+    POLYMIND_TESTS: 'ON',
+  }
+  const defines = Object.entries(settings).map(([name, value]) => `--CD${name}=${value}`)
+  try {
+    await cmakeJs(['configure', ...defines])
+    await cmakeJs(['build', '--target', target, '--parallel', JOBS], progress)
+  } catch (error) {
+    throw explain(error, `building ${target}`)
+  }
+  // One configuration at a time lives in build/: another one's stamps are void.
+  const others = stamps.config === config ? stamps : {}
+  await writeFile(STAMP, JSON.stringify({ ...others, config, [target]: key }))
+  return true
+}
+
+function cmakeJs(args, progress = {}) {
+  const program = join(ROOT, 'node_modules', 'cmake-js', 'bin', 'cmake-js')
+  return runCommand(process.execPath, [program, ...args, '--log-level', 'error'], {
+    cwd: ROOT,
+    onData: buildPercent((fraction) => progress.percent?.(fraction)),
+  })
+}
