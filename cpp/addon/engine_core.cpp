@@ -1,13 +1,28 @@
 #include "addon/engine_core.h"
 
+#include <algorithm>
+
 #include "core/json_writer.h"
+#include "engines/gguf/check.h"
 #include "engines/llama/preparer.h"
 
 namespace pm::addon {
+namespace {
+
+// llama.cpp trusts model files; nothing reaches it that these checks have not passed.
+Status check_file(const std::string& path, gguf::ModelKind kind) {
+  const auto file = gguf::read_gguf(path);
+  if (!file) return file.error();
+  return gguf::check_model(file.value(), kind);
+}
+
+}  // namespace
 
 Result<std::shared_ptr<EngineCore>> EngineCore::open(const llama::LoadOptions& options) {
   std::shared_ptr<EngineCore> core(new EngineCore());
   core->options_ = options;
+  PM_TRY(check_file(options.model, gguf::ModelKind::kText));
+  if (!options.mmproj.empty()) PM_TRY(check_file(options.mmproj, gguf::ModelKind::kProjector));
   auto model = llama::Model::load(options);
   if (!model) return model.error();
   core->model_ = std::move(model).value();
@@ -28,17 +43,14 @@ Result<std::shared_ptr<EngineCore>> EngineCore::open(const llama::LoadOptions& o
   return core;
 }
 
-void EngineCore::start(std::shared_ptr<JsThread> js, EventSink sink) {
+void EngineCore::start(EventSink sink) {
   EngineConfig config;
   config.max_requests = runner_->sequence_count();
   config.limits.tokens_per_step = options_.tokens_per_step;
   config.limits.prefill_while_decoding = std::max<size_t>(32, options_.tokens_per_step / 4);
   auto preparer = std::make_shared<llama::Preparer>(model_, encoder_, std::move(chat_));
-  // The sink keeps the JsThread alive for as long as the engine may report.
-  auto engine = std::make_shared<Engine>(std::move(runner_), std::move(preparer), config,
-                                         [js, sink = std::move(sink)](EventBatch&& events) {
-                                           sink(std::move(events));
-                                         });
+  auto engine =
+      std::make_shared<Engine>(std::move(runner_), std::move(preparer), config, std::move(sink));
   std::lock_guard lock(mutex_);
   engine_ = std::move(engine);
 }
@@ -46,6 +58,11 @@ void EngineCore::start(std::shared_ptr<JsThread> js, EventSink sink) {
 std::shared_ptr<Engine> EngineCore::engine() const {
   std::lock_guard lock(mutex_);
   return engine_;
+}
+
+std::shared_ptr<llama::Model> EngineCore::model() const {
+  std::lock_guard lock(mutex_);
+  return model_;
 }
 
 void EngineCore::shutdown() {
@@ -58,6 +75,9 @@ void EngineCore::shutdown() {
   engine->stop({ErrorCode::kDisposed, "the engine was disposed"});
   std::lock_guard lock(mutex_);
   last_stats_ = engine->stats();
+  if (encoder_) last_media_ = encoder_->cache().counters();
+  encoder_.reset();
+  model_.reset();
 }
 
 std::string EngineCore::describe() const {
@@ -97,16 +117,13 @@ std::string EngineCore::describe() const {
 }
 
 std::string EngineCore::stats_json() const {
-  const auto live = engine();
   EngineStats stats;
-  if (live) {
-    stats = live->stats();
-  } else {
-    std::lock_guard lock(mutex_);
-    stats = last_stats_;
-  }
   llama::EncoderCache::Counters media;
-  if (encoder_) media = encoder_->cache().counters();
+  {
+    std::lock_guard lock(mutex_);
+    stats = engine_ ? engine_->stats() : last_stats_;
+    media = encoder_ ? encoder_->cache().counters() : last_media_;
+  }
 
   JsonWriter json;
   json.begin_object();

@@ -149,21 +149,24 @@ Napi::Function EngineObject::define(Napi::Env env) {
 }
 
 EngineObject::EngineObject(const Napi::CallbackInfo& info) : ObjectWrap(info) {
-  const Napi::Env env = info.Env();
+  Napi::Env env = info.Env();
   if (info.Length() != 2 || !info[0].IsExternal() || !info[1].IsFunction()) {
     throw_error(env, {ErrorCode::kInvalidRequest, "NativeEngine is made by loadEngine()"});
   }
   core_ = *info[0].As<Napi::External<std::shared_ptr<EngineCore>>>().Data();
   js_ = std::make_shared<JsThread>(env, "mm-events");
-  auto on_events = std::make_shared<Napi::FunctionReference>(
+  on_events_ = std::make_shared<Napi::FunctionReference>(
       Napi::Persistent(info[1].As<Napi::Function>()));
-  core_->start(js_, [js = js_.get(), on_events](EventBatch&& events) {
+  core_->start([js = js_, weak_js = std::weak_ptr(js_),
+                weak_callback = std::weak_ptr(on_events_)](EventBatch&& events) {
     auto batch = std::make_shared<EventBatch>(std::move(events));
-    js->post([js, on_events, batch](Napi::Env task_env) {
+    js->post([weak_js, weak_callback, batch](Napi::Env task_env) {
+      const auto thread = weak_js.lock();
+      const auto callback = weak_callback.lock();
       for (const Event& event : *batch) {
-        if (is_terminal(event)) js->release_hold();
+        if (thread && is_terminal(event)) thread->release_hold();
       }
-      on_events->Call({to_js_events(task_env, *batch)});
+      if (callback) callback->Call({to_js_events(task_env, *batch)});
     });
   });
   hook_core_ = std::make_unique<std::shared_ptr<EngineCore>>(core_);
@@ -254,8 +257,8 @@ Napi::Value EngineObject::run_job(
   js_->hold();
   auto done = [js = js_, deferred, to_js](Result<T> outcome) {
     auto shared = std::make_shared<Result<T>>(std::move(outcome));
-    js->post([js, deferred, to_js, shared](Napi::Env task_env) {
-      js->release_hold();
+    js->post([weak_js = std::weak_ptr(js), deferred, to_js, shared](Napi::Env task_env) {
+      if (const auto thread = weak_js.lock()) thread->release_hold();
       if (shared->ok()) {
         deferred->Resolve(to_js(task_env, shared->value()));
       } else {

@@ -4,6 +4,7 @@
 #include <napi.h>
 
 #include "addon/engine_core.h"
+#include "addon/js_thread.h"
 
 namespace pm::addon {
 
@@ -51,6 +52,8 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
 
   std::shared_ptr<EngineCore> core_;
   std::shared_ptr<JsThread> js_;
+  // References belong to the JavaScript thread: native threads only hold weak pointers to it.
+  std::shared_ptr<Napi::FunctionReference> on_events_;
   // Freed with the cleanup hook or in the destructor, whichever comes first.
   Napi::Env::CleanupHook<void (*)(std::shared_ptr<EngineCore>*), std::shared_ptr<EngineCore>> hook_;
   std::unique_ptr<std::shared_ptr<EngineCore>> hook_core_;

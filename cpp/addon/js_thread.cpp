@@ -2,8 +2,17 @@
 
 namespace pm::addon {
 
-JsThread::JsThread(Napi::Env env, const char* name)
-    : env_(env), function_(Function::New(env, name, 0, 1)) {
+JsThread::JsThread(Napi::Env env, const char* name) : env_(env) {
+  auto* kept = new std::shared_ptr<State>(state_);
+  const auto on_finalize = [](Napi::Env, std::shared_ptr<State>* state, std::nullptr_t*) {
+    {
+      std::lock_guard lock((*state)->mutex);
+      (*state)->open = false;
+    }
+    delete state;
+  };
+  function_ = Function::New(env, name, 0, 1, static_cast<std::nullptr_t*>(nullptr), on_finalize,
+                            kept);
   function_.Unref(env_);
 }
 
@@ -15,20 +24,24 @@ void JsThread::run(Napi::Env env, Napi::Function, std::nullptr_t*, Task* task) {
 
 void JsThread::post(Task task) {
   auto owned = std::make_unique<Task>(std::move(task));
-  if (function_.NonBlockingCall(owned.get()) == napi_ok) owned.release();
+  std::lock_guard lock(state_->mutex);
+  if (state_->open && function_.NonBlockingCall(owned.get()) == napi_ok) owned.release();
 }
 
 void JsThread::hold() {
-  if (holds_++ == 0 && open_) function_.Ref(env_);
+  std::lock_guard lock(state_->mutex);
+  if (holds_++ == 0 && state_->open) function_.Ref(env_);
 }
 
 void JsThread::release_hold() {
-  if (--holds_ == 0 && open_) function_.Unref(env_);
+  std::lock_guard lock(state_->mutex);
+  if (--holds_ == 0 && state_->open) function_.Unref(env_);
 }
 
 void JsThread::close() {
-  if (!open_) return;
-  open_ = false;
+  std::lock_guard lock(state_->mutex);
+  if (!state_->open) return;
+  state_->open = false;
   function_.Release();
 }
 

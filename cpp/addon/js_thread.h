@@ -6,12 +6,15 @@
 //  2. The event loop stays alive while hold() calls outnumber release_hold() calls. Both belong to
 //     the JavaScript thread.
 //  3. Tasks posted before close() still run. close() belongs to the JavaScript thread; idempotent.
+//  4. The environment frees the function behind our back when it exits; its finalizer says so, and
+//     from then on the handle is never touched (it would be a use after free).
 #pragma once
 
 #include <napi.h>
 
 #include <functional>
 #include <memory>
+#include <mutex>
 
 namespace pm::addon {
 
@@ -30,13 +33,19 @@ class JsThread {
   void close();
 
  private:
+  // Shared with the finalizer, which may outlive the JsThread.
+  struct State {
+    std::mutex mutex;
+    bool open = true;
+  };
+
   static void run(Napi::Env env, Napi::Function, std::nullptr_t*, Task* task);
   using Function = Napi::TypedThreadSafeFunction<std::nullptr_t, Task, run>;
 
   Napi::Env env_;
+  std::shared_ptr<State> state_ = std::make_shared<State>();
   Function function_;
   int holds_ = 0;
-  bool open_ = true;
 };
 
 }  // namespace pm::addon

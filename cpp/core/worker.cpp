@@ -41,6 +41,7 @@ void Worker::stop() {
     stopping_ = true;
     dropped.swap(jobs_);
   }
+  dropped.clear();
   wake_.notify_one();
   if (thread_.joinable()) thread_.join();
 }
