@@ -11,7 +11,15 @@ import { JOBS } from './toolchain.mjs'
 /** Where the addon lies after a build; node-gyp-build looks there. */
 export const ADDON = join(ROOT, 'build', 'Release', 'polymind_native.node')
 
-const STAMP = join(ROOT, 'build', 'polymind-stamp.json')
+// CMake works in a folder of its own: node-gyp writes a Makefile into build/ itself.
+/** Build folder of CMake. */
+export const WORK = join(ROOT, 'build', 'cmake')
+const STAMP = join(WORK, 'polymind-stamp.json')
+// Visual Studio adds the name of the configuration itself.
+const OUTPUT_FOLDER =
+  process.platform === 'win32'
+    ? { CMAKE_RUNTIME_OUTPUT_DIRECTORY: join(ROOT, 'build') }
+    : { CMAKE_LIBRARY_OUTPUT_DIRECTORY: join(ROOT, 'build', 'Release') }
 const INPUTS = ['cpp', 'cmake', 'CMakeLists.txt', 'package.json', 'package-lock.json']
 
 /** `native` unless `$POLYMIND_CPU_BUILD` says `portable`. */
@@ -37,6 +45,7 @@ export async function buildAddon(config, llama, progress = {}, target = 'polymin
     POLYMIND_LLAMA_LIBS: llama.libs,
     POLYMIND_PORTABLE: config === 'portable' ? 'ON' : 'OFF',
     POLYMIND_TESTS: 'ON',
+    ...OUTPUT_FOLDER,
   }
   const defines = Object.entries(settings).map(([name, value]) => `--CD${name}=${value}`)
   try {
@@ -53,7 +62,7 @@ export async function buildAddon(config, llama, progress = {}, target = 'polymin
 
 function cmakeJs(args, progress = {}) {
   const program = join(ROOT, 'node_modules', 'cmake-js', 'bin', 'cmake-js')
-  return runCommand(process.execPath, [program, ...args, '--log-level', 'error'], {
+  return runCommand(process.execPath, [program, ...args, '--out', WORK, '--log-level', 'error'], {
     cwd: ROOT,
     onData: buildPercent((fraction) => progress.percent?.(fraction)),
   })

@@ -1,0 +1,73 @@
+#!/usr/bin/env node
+// `npm test`: sets everything up, then the C++ tests and the TypeScript tests. The last line is
+// the sum of both. `npm test -- PATTERN` runs only the Vitest files that match.
+import { existsSync } from 'node:fs'
+import { rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { runCommand } from '../third_party/lib/command.mjs'
+import { explain, printError } from '../third_party/lib/errors.mjs'
+import { formatCounts, readVitest, sumRuns } from './lib/counts.mjs'
+import { hasGoogleTest, NO_GTEST, runCtest } from './lib/ctest.mjs'
+import { buildAddon, cpuBuild, WORK } from './lib/native.mjs'
+import { ROOT } from './lib/paths.mjs'
+import { Progress } from './lib/progress.mjs'
+import { runAttached } from './lib/run-attached.mjs'
+import { SETUP_STEPS, setUp } from './lib/setup.mjs'
+
+const VITEST_REPORT = join(WORK, 'vitest.json')
+const patterns = process.argv.slice(2)
+
+async function prepare() {
+  const progress = new Progress(SETUP_STEPS + 3)
+  const llama = await setUp(progress)
+  await progress.step('types', checkTypes)
+  await progress.step('llama.cpp programs for comparison', async (step) =>
+    (await buildAddon(cpuBuild(), llama, step, 'polymind_peers')) ? 'built' : 'up to date',
+  )
+  await progress.step('C++ tests', async (step) => {
+    if (!hasGoogleTest(WORK)) return 'left out'
+    return (await buildAddon(cpuBuild(), llama, step, 'polymind_tests')) ? 'built' : 'up to date'
+  })
+}
+
+async function checkTypes() {
+  try {
+    await runCommand(
+      process.execPath,
+      [join(ROOT, 'node_modules/typescript/bin/tsc'), '--noEmit'],
+      {
+        cwd: ROOT,
+      },
+    )
+  } catch (error) {
+    throw explain(error, 'type checking')
+  }
+}
+
+async function runVitest() {
+  await rm(VITEST_REPORT, { force: true })
+  const program = join(ROOT, 'node_modules', 'vitest', 'vitest.mjs')
+  const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${VITEST_REPORT}`]
+  const status = await runAttached(process.execPath, [program, 'run', ...reporters, ...patterns], {
+    cwd: ROOT,
+  })
+  const counts = existsSync(VITEST_REPORT)
+    ? readVitest(VITEST_REPORT)
+    : { passed: 0, failed: 0, skipped: 0 }
+  return { counts, status }
+}
+
+try {
+  await prepare()
+  const runs = []
+  const withCpp = hasGoogleTest(WORK) && patterns.length === 0
+  if (withCpp) runs.push(await runCtest(WORK))
+  runs.push(await runVitest())
+  if (!hasGoogleTest(WORK)) console.log(`\n${NO_GTEST}`)
+  const sum = sumRuns(runs)
+  process.exitCode = sum.failed > 0 ? 1 : 0
+  console.log(`\n${formatCounts(sum)}`)
+} catch (error) {
+  printError(error)
+  process.exitCode = 1
+}
