@@ -1,3 +1,4 @@
+import { constants } from 'node:fs'
 import { open } from 'node:fs/promises'
 import { types } from 'node:util'
 import type { MediaPart } from '../abi/parts.js'
@@ -42,7 +43,8 @@ async function readPath(path: string, where: string, input: number): Promise<Uin
 
 /** Reads a regular file of at most MAX_MEDIA_BYTES. Pipes and devices could block for ever. */
 async function readCapped(path: string, where: string, input: number): Promise<Uint8Array> {
-  const file = await open(path, 'r')
+  // O_NONBLOCK: opening a pipe nobody writes to would otherwise wait in the thread pool for ever.
+  const file = await open(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0))
   try {
     const status = await file.stat()
     if (!status.isFile()) throw notAFile(path, where, input)
