@@ -95,11 +95,13 @@ Status Runner::init(const LoadOptions& options) {
   const Layout layout = plan_layout(*model_, options, kv_bytes_per_token_);
   sequence_count_ = layout.sequences;
   max_outputs_ = std::max<size_t>(32, sequence_count_);
+  // Every running sequence decodes in every step, however small a step was asked for.
+  const size_t batch_tokens = std::max(options.tokens_per_step, max_outputs_);
 
   llama_context_params params = llama_context_default_params();
   params.n_ctx = static_cast<uint32_t>(layout.context_tokens * layout.sequences);
-  params.n_batch = static_cast<uint32_t>(options.tokens_per_step);
-  params.n_ubatch = static_cast<uint32_t>(std::min<size_t>(options.tokens_per_step, 512));
+  params.n_batch = static_cast<uint32_t>(batch_tokens);
+  params.n_ubatch = static_cast<uint32_t>(std::min<size_t>(batch_tokens, 512));
   params.n_seq_max = static_cast<uint32_t>(layout.sequences);
   params.n_outputs_max = static_cast<uint32_t>(max_outputs_);
   params.n_outputs_max_per_seq = static_cast<uint32_t>(max_outputs_);
@@ -128,7 +130,7 @@ Status Runner::init(const LoadOptions& options) {
   }
   memory_ = std::make_unique<StockMemory>(context_.get(), sequence_count_,
                                           llama_n_ctx_seq(context_.get()));
-  batch_ = llama_batch_init(static_cast<int32_t>(options.tokens_per_step), 0, 1);
+  batch_ = llama_batch_init(static_cast<int32_t>(batch_tokens), 0, 1);
   return {};
 }
 
