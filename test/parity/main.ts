@@ -13,8 +13,8 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 import sharp from 'sharp'
 import { peersDirectory } from '../../bench/peers.js'
-import { type Engine, load } from '../../lib/index.js'
 import { nanoItem } from '../../lib/eval/nano/index.js'
+import { type Engine, load } from '../../lib/index.js'
 import { packageRoot } from '../../lib/package-root.js'
 
 const run = promisify(execFile)
@@ -56,7 +56,9 @@ async function cases(folder: string): Promise<Case[]> {
     if (item.image === undefined) throw new Error(`task ${item.task} has no image`)
     const { width, height, data } = item.image
     const image = join(folder, `${i}.png`)
-    await sharp(data, { raw: { width, height, channels: 3 } }).png().toFile(image)
+    await sharp(data, { raw: { width, height, channels: 3 } })
+      .png()
+      .toFile(image)
     list.push({ name: `${item.task} ${i}`, prompt: item.question, image })
   }
   return list
