@@ -49,6 +49,12 @@ def open_stream(seed, start, horizon, limit=None):
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, bufsize=1 << 20)
 
 
+def fetch(seed, start, horizon, count):
+    """`count` records from number `start` on."""
+    with open_stream(seed, start, horizon, count) as process:
+        return list(read_records(process.stdout))
+
+
 class Packer:
     """Turns records into numpy batches."""
 

@@ -16,11 +16,12 @@ import random
 import subprocess
 import sys
 import tempfile
+from base64 import b64encode
 from pathlib import Path
 
 import torch
 
-from data import open_stream, read_records
+from data import fetch
 from evaluate import MARKER, Server, items, picture, png, prompt
 from generate import Reference
 
@@ -29,8 +30,7 @@ TOLERANCE = 0.05
 
 def sentences(count):
     """Rendered dialogs of the generator."""
-    process = open_stream(4242, 0, 1, count)
-    for _, _, meta in read_records(process.stdout):
+    for _, _, meta in fetch(4242, 1, 1, count):
         for segment in [*meta["after"], *meta["alone"]]:
             yield meta["before"] + "".join(part["text"] for part in segment["parts"])
 
@@ -66,8 +66,6 @@ def check_logits(server, reference, todo):
     worst = 0.0
     for item in todo:
         text, image = prompt(item), png(item) if "rgb" in item else None
-        from base64 import b64encode
-
         what = {"prompt_string": text, "multimodal_data": [b64encode(image).decode()]} if image else text
         body = {"prompt": what, "n_predict": 1, "temperature": 0, "n_probs": 5, "cache_prompt": False}
         top = server.call("/completion", body)["completion_probabilities"][0]["top_logprobs"]
@@ -91,8 +89,14 @@ def mtmd_cli(binary, model, item, folder):
     ]
     if item["tools"]:
         command += ["-sys", f"tools: {', '.join(item['tools'])}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return done.stdout.strip()
+    outputs = []
+    for _ in range(3):
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        outputs.append(done.stdout)
+        if done.stdout.endswith("\n\n"):
+            return done.stdout.strip()
+    # Its asynchronous log is sometimes cut at the exit of a busy machine; the ending tells.
+    raise RuntimeError(f"llama-mtmd-cli ended without its final newlines: {outputs}")
 
 
 def gap_where_they_part(reference, item, ours, theirs):
