@@ -37,10 +37,10 @@ export function requestFor(item: NanoItem) {
 /** Greedy request for the item of a task and seed. */
 export const nanoRequest = (task: NanoTask, seed: number) => requestFor(nanoItem(task, seed))
 
-/** Makes the model talk until it is stopped: end tokens are all it could say otherwise. */
+/** Makes the model talk until the context is full: the grammar never allows an end. */
 export const ENDLESS = {
   inputs: [{ type: 'text' as const, text: 'What are you?' }],
-  preferences: { temperature: 0, grammar: 'root ::= [a-z ]*', max_tokens: 100_000 },
+  preferences: { temperature: 0, grammar: 'root ::= [a-z ] root', max_tokens: 100_000 },
 }
 
 export interface ProgramResult {

@@ -2,7 +2,7 @@ import sharp from 'sharp'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { Engine } from '../../lib/engine.js'
 import { load, type Part } from '../../lib/index.js'
-import { ask, reasonOf } from '../helpers/fake-engine.js'
+import { ask } from '../helpers/fake-engine.js'
 import { bigPng, tinyWav } from '../helpers/files.js'
 import { nanoRequest } from '../helpers/real.js'
 
