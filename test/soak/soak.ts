@@ -1,3 +1,5 @@
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import sharp from 'sharp'
 import type { Engine } from '../../lib/engine.js'
 import { nanoItem } from '../../lib/eval/nano/index.js'
@@ -126,10 +128,14 @@ function noise(width: number, height: number): Buffer {
   return pixels
 }
 
+// The flag need not be on the command line: contexts made after this have gc().
+setFlagsFromString('--expose-gc')
+const collect = runInNewContext('gc') as () => void
+
 /** Lets finalizers run, so that the figure is what is really kept. */
 async function settle(): Promise<void> {
   for (let i = 0; i < 3; i++) {
-    ;(globalThis as { gc?: () => void }).gc?.()
+    collect()
     await new Promise((resolve) => setTimeout(resolve, 10))
   }
 }
