@@ -5,7 +5,7 @@ import { existsSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { runCommand } from '../third_party/lib/command.mjs'
-import { explain, printError } from '../third_party/lib/errors.mjs'
+import { lastLines, printError } from '../third_party/lib/errors.mjs'
 import { formatCounts, readVitest, sumRuns } from './lib/counts.mjs'
 import { hasGoogleTest, NO_GTEST, runCtest } from './lib/ctest.mjs'
 import { buildAddon, cpuBuild, WORK } from './lib/native.mjs'
@@ -18,9 +18,8 @@ const VITEST_REPORT = join(WORK, 'vitest.json')
 const patterns = process.argv.slice(2)
 
 async function prepare() {
-  const progress = new Progress(SETUP_STEPS + 3)
+  const progress = new Progress(SETUP_STEPS + 2)
   const llama = await setUp(progress)
-  await progress.step('types', checkTypes)
   await progress.step('llama.cpp programs for comparison', async (step) =>
     (await buildAddon(cpuBuild(), llama, step, 'polymind_peers')) ? 'built' : 'up to date',
   )
@@ -30,17 +29,17 @@ async function prepare() {
   })
 }
 
-async function checkTypes() {
+/** The type checker as a runner of one test: an error in it does not hide the other results. */
+async function runTypeCheck() {
+  const program = join(ROOT, 'node_modules', 'typescript', 'bin', 'tsc')
   try {
-    await runCommand(
-      process.execPath,
-      [join(ROOT, 'node_modules/typescript/bin/tsc'), '--noEmit'],
-      {
-        cwd: ROOT,
-      },
-    )
+    await runCommand(process.execPath, [program, '--noEmit'], { cwd: ROOT })
+    console.log('types: passed')
+    return { counts: { passed: 1, failed: 0, skipped: 0 }, status: 0 }
   } catch (error) {
-    throw explain(error, 'type checking')
+    if (error.exitCode === undefined) throw error
+    console.log(`types: failed\n${lastLines(error.output, 40)}`)
+    return { counts: { passed: 0, failed: 1, skipped: 0 }, status: error.exitCode }
   }
 }
 
@@ -59,7 +58,7 @@ async function runVitest() {
 
 try {
   await prepare()
-  const runs = []
+  const runs = [await runTypeCheck()]
   const withCpp = hasGoogleTest(WORK) && patterns.length === 0
   if (withCpp) runs.push(await runCtest(WORK))
   runs.push(await runVitest())
