@@ -169,15 +169,18 @@ EngineObject::EngineObject(const Napi::CallbackInfo& info) : ObjectWrap(info) {
       if (callback) callback->Call({to_js_events(task_env, *batch)});
     });
   });
-  hook_core_ = std::make_unique<std::shared_ptr<EngineCore>>(core_);
-  hook_ = env.AddCleanupHook(&EngineObject::on_environment_exit, hook_core_.get());
+  exit_hook_set_ = napi_add_env_cleanup_hook(env, &EngineObject::on_environment_exit, this) == napi_ok;
 }
 
 // The environment (a worker, or the process) goes away: no thread may outlive it.
-void EngineObject::on_environment_exit(std::shared_ptr<EngineCore>* core) { (*core)->shutdown(); }
+void EngineObject::on_environment_exit(void* self) {
+  auto* engine = static_cast<EngineObject*>(self);
+  engine->exit_hook_set_ = false;
+  engine->core_->shutdown();
+}
 
 EngineObject::~EngineObject() {
-  if (hook_core_) hook_.Remove(Env());
+  if (exit_hook_set_) napi_remove_env_cleanup_hook(Env(), &EngineObject::on_environment_exit, this);
   // Collected without dispose(): waits for the step in progress at most.
   if (core_) core_->shutdown();
 }

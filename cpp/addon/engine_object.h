@@ -48,15 +48,15 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
                       EngineJob (*make)(std::shared_ptr<llama::Model>, std::string, CancelTokenPtr,
                                         std::function<void(Result<T>)>),
                       std::string text, CancelTokenPtr cancel, ToJs to_js);
-  static void on_environment_exit(std::shared_ptr<EngineCore>* core);
+  static void on_environment_exit(void* self);
 
   std::shared_ptr<EngineCore> core_;
   std::shared_ptr<JsThread> js_;
   // References belong to the JavaScript thread: native threads only hold weak pointers to it.
   std::shared_ptr<Napi::FunctionReference> on_events_;
-  // Freed with the cleanup hook or in the destructor, whichever comes first.
-  Napi::Env::CleanupHook<void (*)(std::shared_ptr<EngineCore>*), std::shared_ptr<EngineCore>> hook_;
-  std::unique_ptr<std::shared_ptr<EngineCore>> hook_core_;
+  // Node's own function, not node-addon-api's wrapper: that one frees itself when it has run and
+  // again when it is removed later.
+  bool exit_hook_set_ = false;
 };
 
 }  // namespace pm::addon

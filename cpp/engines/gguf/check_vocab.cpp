@@ -1,6 +1,7 @@
 // Rules for the tokenizer: src/llama-vocab.cpp.
 #include <algorithm>
 #include <array>
+#include <deque>
 #include <limits>
 #include <string>
 #include <unordered_set>
@@ -51,10 +52,16 @@ constexpr std::string_view kFlags[] = {
 
 std::string ggml_key(std::string_view name) { return "tokenizer.ggml." + std::string(name); }
 
-// llama.cpp reads strings up to their first NUL and renames empty tokens.
-std::string effective_text(std::string_view text, uint64_t id) {
+// llama.cpp reads strings up to their first NUL and renames empty tokens; `renamed` keeps those.
+std::string_view effective_text(std::string_view text, uint64_t id,
+                                std::deque<std::string>& renamed) {
   text = text.substr(0, std::min(text.size(), text.find('\0')));
-  return text.empty() ? "[EMPTY_" + std::to_string(id) + "]" : std::string(text);
+  return text.empty() ? renamed.emplace_back("[EMPTY_" + std::to_string(id) + "]") : text;
+}
+
+bool is_utf8(std::string_view text) {
+  const bool ascii = std::all_of(text.begin(), text.end(), [](char c) { return c >= 0; });
+  return ascii || sanitize_utf8(text) == text;
 }
 
 // The value of "<0x41>", or -1.
@@ -82,20 +89,21 @@ Result<const Array*> find_tokens(const GgufFile& file) {
 }
 
 Status check_texts(const Array& tokens, bool utf8) {
-  std::unordered_set<std::string> seen;
+  std::unordered_set<std::string_view> seen;
+  std::deque<std::string> renamed;
   seen.reserve(tokens.length);
   for (uint64_t id = 0; id < tokens.length; ++id) {
     const std::string_view text = tokens.string_at(id);
-    const std::string where = "key tokenizer.ggml.tokens, token " + std::to_string(id);
-    PM_TRY(require(text.size() <= kMaxTokenBytes, where,
-                   "at most " + std::to_string(kMaxTokenBytes) + " bytes",
-                   std::to_string(text.size())));
-    if (utf8 && sanitize_utf8(text) != text) {
-      return model_error(where, "UTF-8 text", "\"" + sanitize_utf8(text) + "\"");
+    const auto fail = [&](std::string_view expected, const std::string& found) {
+      return model_error("key tokenizer.ggml.tokens, token " + std::to_string(id), expected, found);
+    };
+    if (text.size() > kMaxTokenBytes) {
+      return fail("at most " + std::to_string(kMaxTokenBytes) + " bytes",
+                  std::to_string(text.size()));
     }
-    if (!seen.insert(effective_text(text, id)).second) {
-      return model_error(where, "tokens that differ",
-                         "\"" + sanitize_utf8(text) + "\" a second time");
+    if (utf8 && !is_utf8(text)) return fail("UTF-8 text", "\"" + sanitize_utf8(text) + "\"");
+    if (!seen.insert(effective_text(text, id, renamed)).second) {
+      return fail("tokens that differ", "\"" + sanitize_utf8(text) + "\" a second time");
     }
   }
   return {};
@@ -122,8 +130,10 @@ Status check_scores(const GgufFile& file, uint64_t count) {
   if (!found) return found.error();
   const Array* scores = found.value();
   for (uint64_t id = 0; scores != nullptr && id < count; ++id) {
-    PM_TRY(require(!std::isnan(scores->number_at(id)),
-                   "key tokenizer.ggml.scores, token " + std::to_string(id), "a number", "NaN"));
+    if (std::isnan(scores->number_at(id))) {
+      return model_error("key tokenizer.ggml.scores, token " + std::to_string(id), "a number",
+                         "NaN");
+    }
   }
   return {};
 }
@@ -136,14 +146,18 @@ Status check_types(const GgufFile& file, const Array& tokens, const Family& fami
   uint64_t byte_tokens = 0;
   for (uint64_t id = 0; types != nullptr && id < tokens.length; ++id) {
     const int64_t type = types->integer_at(id);
-    const std::string where = "key tokenizer.ggml.token_type, token " + std::to_string(id);
-    PM_TRY(require(type >= 0 && type <= kTypeByte, where, "a token type from 0 to 6",
-                   std::to_string(type)));
+    // Only what fails pays for its message: there may be millions of tokens.
+    const auto fail = [&](std::string_view expected, const std::string& found) {
+      return model_error("key tokenizer.ggml.token_type, token " + std::to_string(id), expected,
+                         found);
+    };
+    if (type < 0 || type > kTypeByte) return fail("a token type from 0 to 6", std::to_string(type));
     if (type != kTypeByte) continue;
     ++byte_tokens;
-    PM_TRY(require(family.bytes_as_hex && hex_byte(tokens.string_at(id)) >= 0, where,
-                   "a byte token spelled like <0x41>",
-                   "\"" + sanitize_utf8(tokens.string_at(id)) + "\""));
+    if (!family.bytes_as_hex || hex_byte(tokens.string_at(id)) < 0) {
+      return fail("a byte token spelled like <0x41>",
+                  "\"" + sanitize_utf8(tokens.string_at(id)) + "\"");
+    }
   }
   return require(byte_tokens == 0 || byte_tokens == 256, "key tokenizer.ggml.token_type",
                  "256 byte tokens or none", std::to_string(byte_tokens));
@@ -182,7 +196,7 @@ Status check_merges(const GgufFile& file, std::string_view model) {
     const bool two_parts = space != text.npos && space + 1 < text.size() &&
                            text.find(' ', space + 1) == text.npos &&
                            text.find('\0') == text.npos;
-    if (!two_parts || sanitize_utf8(text) != text) {
+    if (!two_parts || !is_utf8(text)) {
       return model_error("key " + key + ", merge " + std::to_string(i),
                          "two pieces of UTF-8 text with one space between",
                          "\"" + sanitize_utf8(text) + "\"");
