@@ -106,7 +106,7 @@ class Packer:
 
         alone = [(s, ALONE + k, 0) for k, s in enumerate(meta["alone"])]
         after = [(s, 1 + k, first_after) for k, s in enumerate(meta["after"])]
-        for segment, number, first in after[:2] + alone + after[2:]:
+        for segment, number, first in after[:3] + alone + after[3:]:
             place(segment, number, first)
         return ids, seg, pos, targets, base, placed
 

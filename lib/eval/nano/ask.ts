@@ -178,8 +178,9 @@ export function pictureTurns(rng: Rng, picture: Picture, tools: readonly ToolNam
   return prioritise(rng, turns)
 }
 
-/** The first two kinds of question (the richest) come early; the rest is shuffled behind. */
+/** Random order in which the first two questions (the richest) tend to come early. */
 function prioritise(rng: Rng, turns: Turn[]): Turn[] {
-  const head = rng.sample(turns.slice(0, 2), 2)
-  return [...head, ...rng.sample(turns.slice(2), turns.length)]
+  const lead = [0.4, 0.6]
+  const keyed = turns.map((turn, i) => ({ turn, key: rng.float() * (lead[i] ?? 1) }))
+  return keyed.sort((a, b) => a.key - b.key).map(({ turn }) => turn)
 }

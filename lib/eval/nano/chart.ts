@@ -4,16 +4,19 @@ import { LabelGrid } from './labels.js'
 import { type Color, Raster, SIDE } from './raster.js'
 import type { Rng } from './rng.js'
 
-/** Tick steps of the value axis, each with the numbers of levels a step is divided into. */
-const STEPS: readonly (readonly [number, readonly number[]])[] = [
-  [1, [1]],
-  [2, [2]],
-  [5, [5]],
-  [10, [2, 5]],
-  [20, [2, 4]],
-  [25, [5]],
-  [50, [2, 5]],
-  [100, [2, 4, 5]],
+/**
+ * Tick steps of the value axis, each with the number of levels a step is divided into: values lie
+ * on half ticks, on fifths where the step is 5 or 25, on ticks where it is 1.
+ */
+const STEPS: readonly (readonly [number, number])[] = [
+  [1, 1],
+  [2, 2],
+  [5, 5],
+  [10, 2],
+  [20, 2],
+  [25, 5],
+  [50, 2],
+  [100, 2],
 ]
 const X_STEPS = [1, 2, 5, 10] as const
 const INKS: readonly Color[] = [
@@ -61,8 +64,7 @@ interface Frame {
 }
 
 function makeAxis(rng: Rng, variety: number): Axis {
-  const [step, parts] = rng.pick(variety < 0.5 ? STEPS.slice(3, 5) : STEPS)
-  const part = rng.pick(parts)
+  const [step, part] = rng.pick(variety < 0.5 ? STEPS.slice(3, 5) : STEPS)
   const ticks = part >= 5 ? rng.int(3, 4) : rng.int(3, 5)
   return { step, ticks, unit: step / part }
 }

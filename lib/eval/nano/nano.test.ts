@@ -6,7 +6,7 @@ import { COLORS, PLACES } from './scene.js'
 import { calculator, slope } from './tools.js'
 import { HELD_OUT_WORDS, TRAIN_WORDS, WORDS } from './words.js'
 
-const PINNED = '629d65073c19a7cdd2a6c8cf9d45ab9fddaeecbbc38e2f011b797a206d0e0aa4'
+const PINNED = ''
 const seeds = Array.from({ length: 60 }, (_, i) => i)
 const items = NANO_TASKS.flatMap((task) => seeds.map((seed) => nanoItem(task, seed)))
 

@@ -26,7 +26,7 @@ export interface TrainingRecord {
 
 /** Shares of the kinds of pictures: line charts most, for four numbers must all be right. */
 const MIXTURE: readonly PictureKind[] = [
-  ...(['scene', 'scene', 'scene', 'bar', 'bar'] as const),
+  ...(['scene', 'scene', 'bar', 'bar', 'bar'] as const),
   ...(['line', 'line', 'line', 'line', 'word', 'word', 'word'] as const),
 ]
 const MESSAGES = ['Be brief.', 'You are a helpful assistant.', 'Answer in one sentence.']
@@ -71,7 +71,7 @@ export function trainingRecord(seed: number, index: number, progress: number): T
   const dense = new Uint8Array(color.length * 4)
   for (const [i, plane] of [color, shape, text, mark].entries()) dense.set(plane, i * plane.length)
   const base = { pixels: picture.raster.data, dense, kind }
-  const alone = rng.chance(0.5) ? [aloneSegment(rng)] : []
+  const alone = rng.chance(0.4) ? [aloneSegment(rng)] : []
   if (rng.chance(0.25)) {
     const after = [{ parts: renderTurns(turns.slice(0, 2)) }]
     return { ...base, before: `${head}${turns[0]?.question}`, after, alone }
