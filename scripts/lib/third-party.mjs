@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { existsSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { copyFile, mkdir, readdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { cacheDir } from '../../third_party/lib/cache.mjs'
@@ -7,6 +7,8 @@ import { runCommand } from '../../third_party/lib/command.mjs'
 import { explain } from '../../third_party/lib/errors.mjs'
 import { locate, provision } from '../../third_party/provision.mjs'
 import { withLock } from './lock.mjs'
+import { ROOT } from './paths.mjs'
+import { buildVariants, dispatchesAtRunTime, variantOptions } from './portable.mjs'
 import { buildPercent } from './progress.mjs'
 import { compiler, cpuIdentity, generatorArgs, JOBS } from './toolchain.mjs'
 
@@ -14,6 +16,10 @@ const STAMP = '.polymind-built.json'
 
 // Bump when the way the libraries are built changes in a manner that the flags do not show.
 const RECIPE = 1
+const PORTABLE_SOURCES = [
+  join(ROOT, 'third_party', 'portable', 'cpu_dispatch.c'),
+  join(ROOT, 'scripts', 'lib', 'portable.mjs'),
+]
 
 // No OpenMP: its threads belong to the process, ours to one engine. No TLS, no HTTP downloads, no
 // subprocesses: a library inside Node has no business with any of them.
@@ -45,6 +51,8 @@ const LIBRARY_OPTIONS = {
 // ggml aborts the process on a failed assertion unless its callback throws, and an exception can
 // only pass through C frames that were compiled with unwind tables.
 const UNIX_FLAGS = '-fexceptions -ffunction-sections -fdata-sections'
+// Variants of the CPU backend must not share objects across the whole process.
+const PORTABLE_FLAGS = '-fno-gnu-unique'
 
 const SANITIZED = {
   CMAKE_BUILD_TYPE: 'RelWithDebInfo',
@@ -56,7 +64,11 @@ const SANITIZED = {
 /** CMake options that differ by configuration; `peers` is llama.cpp as its own users build it. */
 const CONFIGS = {
   native: { CMAKE_BUILD_TYPE: 'Release', GGML_NATIVE: 'ON' },
-  portable: { CMAKE_BUILD_TYPE: 'Release', GGML_NATIVE: 'OFF' },
+  portable: {
+    CMAKE_BUILD_TYPE: 'Release',
+    GGML_NATIVE: 'OFF',
+    ...(dispatchesAtRunTime() ? variantOptions('baseline') : {}),
+  },
   address: { ...SANITIZED, LLAMA_SANITIZE_ADDRESS: 'ON', GGML_SANITIZE_ADDRESS: 'ON' },
   thread: { ...SANITIZED, LLAMA_SANITIZE_THREAD: 'ON', GGML_SANITIZE_THREAD: 'ON' },
 }
@@ -68,24 +80,30 @@ export const CONFIG_NAMES = Object.keys(CONFIGS)
 export function describeBuild(config) {
   const { key: sourceKey } = locate()
   const options = { ...LIBRARY_OPTIONS, ...CONFIGS[config] }
+  const variants = config === 'portable' && dispatchesAtRunTime()
   if (process.platform === 'win32') {
     // cmake-js builds addons against the static runtime; both must agree.
     options.CMAKE_MSVC_RUNTIME_LIBRARY = 'MultiThreaded'
   } else {
     options.CMAKE_C_FLAGS = `${process.env.CFLAGS ?? ''} ${UNIX_FLAGS}`.trim()
     options.CMAKE_CXX_FLAGS = `${process.env.CXXFLAGS ?? ''} ${UNIX_FLAGS}`.trim()
+    if (variants) options.CMAKE_CXX_FLAGS += ` ${PORTABLE_FLAGS}`
   }
-  return finishDescription(config, sourceKey, options)
+  const recipe = variants
+    ? [RECIPE, PORTABLE_SOURCES.map((path) => readFileSync(path, 'utf8'))]
+    : RECIPE
+  return { ...finishDescription(config, sourceKey, options, recipe), options, variants }
 }
 
+const toDefines = (options) => Object.entries(options).map(([name, value]) => `-D${name}=${value}`)
+
 /** Adds the cache key: same source, same options, same compiler and, where it matters, same CPU. */
-export function finishDescription(config, sourceKey, options) {
+export function finishDescription(config, sourceKey, options, recipe = RECIPE) {
   const cpu = options.GGML_NATIVE === 'OFF' ? process.arch : cpuIdentity()
-  const identity = [RECIPE, sourceKey, options, compiler(), process.env.CC ?? '', cpu]
+  const identity = [recipe, sourceKey, options, compiler(), process.env.CC ?? '', cpu]
   const hash = createHash('sha256').update(JSON.stringify(identity)).digest('hex').slice(0, 16)
   const dir = join(cacheDir(), `build-${hash}-${config}`)
-  const defines = Object.entries(options).map(([name, value]) => `-D${name}=${value}`)
-  return { dir, defines, ready: existsSync(join(dir, STAMP)) }
+  return { dir, defines: toDefines(options), ready: existsSync(join(dir, STAMP)) }
 }
 
 /**
@@ -118,11 +136,28 @@ export async function buildThirdParty(config, progress = {}) {
 async function buildUnlessDone(source, build, libs, config, progress) {
   if (existsSync(join(build.dir, STAMP))) return
   const work = join(build.dir, 'work')
-  await configureAndBuild(source, work, build.defines, ['llama-common', 'mtmd'], progress)
+  const share = build.variants ? 0.6 : 1
+  const percent = (fraction) => progress.percent?.(share * fraction)
+  await configureAndBuild(source, work, build.defines, ['llama-common', 'mtmd'], { percent })
   await collectLibraries(work, libs)
+  if (build.variants) await addVariants(source, build, work, libs, progress)
   // Objects are three times the size of the libraries and of no further use.
   await rm(work, { recursive: true, force: true })
   await writeFile(join(build.dir, STAMP), JSON.stringify({ config }))
+}
+
+async function addVariants(source, build, work, libs, progress) {
+  await buildVariants({
+    libs,
+    work: join(work, 'variants'),
+    options: build.options,
+    async compile(folder, options, done) {
+      // ggml alone; its static libraries need not wait for those they are linked with later.
+      const defines = toDefines({ ...options, CMAKE_OPTIMIZE_DEPENDENCIES: 'ON' })
+      await configureAndBuild(join(source, 'ggml'), folder, defines, ['ggml-cpu'], {})
+      progress.percent?.(0.6 + 0.4 * done)
+    },
+  })
 }
 
 /** Runs CMake on a source tree and builds targets of it. */
