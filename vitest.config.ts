@@ -2,7 +2,7 @@ import { defineConfig } from 'vitest/config'
 
 export default defineConfig({
   test: {
-    include: ['{lib,test,bench,third_party}/**/*.test.{ts,mjs}'],
+    include: ['{lib,test,bench,third_party,scripts}/**/*.test.{ts,mjs}'],
     exclude: ['**/node_modules/**', 'dist/**', 'build/**'],
     // Files that need the addon share one machine with a model each: few of them at a time.
     pool: 'forks',

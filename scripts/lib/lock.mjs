@@ -1,8 +1,9 @@
-import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 
 const POLL_MS = 500
+const UNSIGNED_MS = 10_000
 
 /**
  * Runs `work` while no other process holds the same lock. A lock whose owner died is taken over.
@@ -16,8 +17,8 @@ export async function withLock(path, work, onWait = () => {}) {
   await mkdir(dirname(path), { recursive: true })
   for (let told = false; !(await acquire(path)); ) {
     const owner = await ownerOf(path)
-    if (owner !== null && !isAlive(owner)) {
-      await rm(path, { recursive: true, force: true })
+    if (owner === null ? await isOld(path) : !isAlive(owner)) {
+      await evict(path, owner)
       continue
     }
     if (!told && owner !== null) onWait(owner)
@@ -40,6 +41,27 @@ async function acquire(path) {
   }
   await writeFile(join(path, 'pid'), String(process.pid))
   return true
+}
+
+/**
+ * Removes a dead owner's lock, by renaming it first: of several that wait, one succeeds. Should
+ * the lock have changed hands in between, it is given back.
+ */
+async function evict(path, deadOwner) {
+  const aside = `${path}.${process.pid}.${Date.now()}`
+  try {
+    await rename(path, aside)
+    if ((await ownerOf(aside)) !== deadOwner) return await rename(aside, path)
+  } catch (error) {
+    if (error.code !== 'ENOENT') throw error
+  }
+  await rm(aside, { recursive: true, force: true })
+}
+
+/** A lock that nobody signed for this long belongs to a process that died while taking it. */
+async function isOld(path) {
+  const info = await stat(path).catch(() => null)
+  return info !== null && Date.now() - info.mtimeMs > UNSIGNED_MS
 }
 
 /** The owner's process id, or null while it has not been written yet. */
