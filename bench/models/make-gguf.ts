@@ -8,9 +8,9 @@ import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { parseArgs } from 'node:util'
-import { cacheFolder } from '../lib/cache.ts'
-import { writeGguf } from './gguf-writer.ts'
-import { fillTensor, RandomBits } from './random-weights.ts'
+import { cacheFolder } from '../lib/cache.js'
+import { writeGguf } from './gguf-writer.js'
+import { fillTensor, RandomBits } from './random-weights.js'
 import {
   MODEL_SHAPES,
   type ModelName,
@@ -18,7 +18,7 @@ import {
   modelMetadata,
   tensorPlans,
   type WeightType,
-} from './shapes.ts'
+} from './shapes.js'
 
 /** Raise it when the bytes of a file change: cached files of an older version are not used. */
 const GENERATOR_VERSION = 1

@@ -1,4 +1,4 @@
-import type { TensorPlan } from './gguf-writer.ts'
+import type { TensorPlan } from './gguf-writer.js'
 
 /** Standard deviation of the weights: what transformers are initialised with. */
 const DEVIATION = 0.02

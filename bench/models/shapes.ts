@@ -1,5 +1,5 @@
-import type { MetadataValue, TensorPlan, TensorType } from './gguf-writer.ts'
-import { bytePairVocabulary, reserved, sentencePieceVocabulary } from './vocabulary.ts'
+import type { MetadataValue, TensorPlan, TensorType } from './gguf-writer.js'
+import { bytePairVocabulary, reserved, sentencePieceVocabulary } from './vocabulary.js'
 
 /** The sizes of a decoder. Names follow GGUF's keys. */
 export interface ModelShape {

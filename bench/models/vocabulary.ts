@@ -1,4 +1,4 @@
-import type { MetadataValue } from './gguf-writer.ts'
+import type { MetadataValue } from './gguf-writer.js'
 
 type Metadata = (readonly [string, MetadataValue])[]
 

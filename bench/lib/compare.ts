@@ -1,0 +1,77 @@
+import { median } from './stats.js'
+
+/** Something that is measured: ours or a peer. Each call is one trial in a fresh process. */
+export interface Contender {
+  name: string
+  version: string
+  measure(): Promise<number>
+}
+
+export interface Unit {
+  name: 'tok/s' | 'ms' | 'ops/s' | 'req/s'
+  better: 'higher' | 'lower'
+}
+
+export const UNITS = {
+  tokensPerSecond: { name: 'tok/s', better: 'higher' },
+  milliseconds: { name: 'ms', better: 'lower' },
+  operationsPerSecond: { name: 'ops/s', better: 'higher' },
+  requestsPerSecond: { name: 'req/s', better: 'higher' },
+} as const satisfies Record<string, Unit>
+
+/** One comparison, as it goes into the report. `ratio` above 1 means ours is better. */
+export interface Row {
+  bench: string
+  case: string
+  unit: string
+  ours: number
+  peer: { name: string; version: string; value: number }
+  ratio: number
+  /** Every trial in the order it ran. */
+  trials: { ours: number[]; peer: number[] }
+}
+
+export interface Case {
+  bench: string
+  name: string
+  unit: Unit
+  ours: Contender
+  peers: Contender[]
+}
+
+/**
+ * Measures all contenders in turn, A B A B, so that a change of the machine's speed meets all of
+ * them, and compares medians.
+ */
+export async function runCase(
+  test: Case,
+  trials: number,
+  onTrial: (contender: string, value: number) => void,
+): Promise<Row[]> {
+  const contenders = [test.ours, ...test.peers]
+  const values = contenders.map((): number[] => [])
+  for (let trial = 0; trial < trials; trial++) {
+    for (const [index, contender] of contenders.entries()) {
+      const value = await contender.measure()
+      if (!Number.isFinite(value) || value <= 0) {
+        throw new Error(`${contender.name}: expected a positive measurement, got ${value}`)
+      }
+      values[index]?.push(value)
+      onTrial(contender.name, value)
+    }
+  }
+  const ours = median(values[0] as number[])
+  return test.peers.map((peer, index) => {
+    const theirs = values[index + 1] as number[]
+    const value = median(theirs)
+    return {
+      bench: test.bench,
+      case: test.name,
+      unit: test.unit.name,
+      ours,
+      peer: { name: peer.name, version: peer.version, value },
+      ratio: test.unit.better === 'higher' ? ours / value : value / ours,
+      trials: { ours: values[0] as number[], peer: theirs },
+    }
+  })
+}

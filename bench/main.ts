@@ -1,0 +1,97 @@
+/**
+ * Compares this tree with llama.cpp's own programs and with node-llama-cpp:
+ *
+ *   npm run bench [-- NAME…] [--trials N] [--threads N] [--json FILE]
+ *
+ * NAME: decode, batch, ttft, border, event-loop; none means all. See bench/README.md.
+ */
+import { writeFileSync } from 'node:fs'
+import { availableParallelism } from 'node:os'
+import { parseArgs } from 'node:util'
+import { batch } from './cases/batch.js'
+import { border } from './cases/border.js'
+import type { Bench } from './cases/context.js'
+import { decode } from './cases/decode.js'
+import { eventLoop } from './cases/event-loop.js'
+import { ttft } from './cases/ttft.js'
+import { type Row, runCase } from './lib/compare.js'
+import { currentCommit, describeMachine } from './lib/machine.js'
+import { formatTable } from './lib/report.js'
+
+const BENCHES: Record<string, Bench> = { decode, batch, ttft, border, 'event-loop': eventLoop }
+const DEFAULT_TRIALS = 5
+
+interface Arguments {
+  names: string[]
+  trials: number
+  threads: number
+  /** Only cases whose name contains it. */
+  only: string
+  json?: string
+}
+
+function readArguments(): Arguments {
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: {
+      json: { type: 'string' },
+      only: { type: 'string', default: '' },
+      trials: { type: 'string', default: String(DEFAULT_TRIALS) },
+      threads: { type: 'string', default: String(availableParallelism()) },
+    },
+  })
+  const unknown = positionals.filter((name) => !Object.hasOwn(BENCHES, name))
+  if (unknown.length > 0) {
+    throw new TypeError(`expected ${Object.keys(BENCHES).join(', ')}, got ${unknown.join(', ')}`)
+  }
+  const count = (name: 'trials' | 'threads'): number => {
+    const value = Number(values[name])
+    if (!Number.isInteger(value) || value < 1 || value > 512) {
+      throw new TypeError(`--${name}: expected a whole number from 1 to 512, got ${values[name]}`)
+    }
+    return value
+  }
+  return {
+    names: positionals.length > 0 ? positionals : Object.keys(BENCHES),
+    trials: count('trials'),
+    threads: count('threads'),
+    only: values.only,
+    ...(values.json === undefined ? {} : { json: values.json }),
+  }
+}
+
+async function run(options: Arguments): Promise<void> {
+  const rows: Row[] = []
+  const report = () => ({
+    machine: describeMachine(options.threads),
+    commit: currentCommit(),
+    rows,
+  })
+  for (const name of options.names) {
+    const cases = await (BENCHES[name] as Bench)(options)
+    for (const test of cases) {
+      if (!test.name.includes(options.only)) continue
+      process.stderr.write(`${name}: ${test.name}\n`)
+      const print = (who: string, value: number) =>
+        process.stderr.write(`  ${who}: ${value.toPrecision(4)} ${test.unit.name}\n`)
+      rows.push(...(await runCase(test, options.trials, print)))
+      // After each case: a run that is interrupted keeps what it measured.
+      if (options.json !== undefined) {
+        writeFileSync(options.json, `${JSON.stringify(report(), null, 2)}\n`)
+      }
+    }
+  }
+  const { machine, commit } = report()
+  console.log(`${machine.cpu}, ${machine.threads} threads, Node ${machine.node}, commit ${commit}`)
+  console.log(`median of ${options.trials} trials; ratio above 1: ours is better\n`)
+  console.log(formatTable(rows))
+}
+
+let options: Arguments
+try {
+  options = readArguments()
+} catch (error) {
+  console.error(error instanceof Error ? error.message : error)
+  process.exit(2)
+}
+await run(options)
