@@ -25,14 +25,9 @@ endif()
 if(POLYMIND_WERROR)
   target_compile_options(polymind_options INTERFACE $<IF:$<CXX_COMPILER_ID:MSVC>,/WX,-Werror>)
 endif()
-# The hot paths are ours too (sampling, preprocessing); a portable build stays at the baseline.
-if(POLYMIND_NATIVE AND NOT POLYMIND_PORTABLE AND NOT MSVC)
-  include(CheckCXXCompilerFlag)
-  check_cxx_compiler_flag(-march=native POLYMIND_HAS_MARCH_NATIVE)
-  if(POLYMIND_HAS_MARCH_NATIVE)
-    target_compile_options(polymind_options INTERFACE -march=native)
-  endif()
-endif()
+# No -march=native for our own code: GCC 12 miscompiled a constant vector with it on a CPU newer than
+# the compiler. The few hot loops choose their instructions at run time (target_clones); ggml, which
+# gains from it, is built with its own flags.
 
 if(POLYMIND_SANITIZE STREQUAL "address")
   set(sanitize_flags -fsanitize=address,undefined -fno-sanitize-recover=undefined

@@ -1,7 +1,8 @@
 #!/usr/bin/env node
 // Builds llama.cpp's own programs into the cache: build-peers.mjs [--json] [NAME…]
+// --json prints one line: { bin: folder, programs: { name: path } }.
 import { printError, SetupError } from '../third_party/lib/errors.mjs'
-import { buildPeers, PEER_NAMES } from './lib/peers.mjs'
+import { buildPeers, locatePeers, PEER_NAMES } from './lib/peers.mjs'
 import { Progress } from './lib/progress.mjs'
 import { checkTools } from './lib/toolchain.mjs'
 
@@ -21,7 +22,7 @@ try {
   await new Progress(1).step('llama.cpp programs (stock)', async (step) => {
     programs = await buildPeers(names.length > 0 ? names : PEER_NAMES, step)
   })
-  if (args.includes('--json')) console.log(JSON.stringify(programs, null, 2))
+  if (args.includes('--json')) console.log(JSON.stringify({ bin: locatePeers().bin, programs }))
   else for (const path of Object.values(programs)) console.log(path)
 } catch (error) {
   printError(error)

@@ -18,11 +18,8 @@ const VITEST_REPORT = join(WORK, 'vitest.json')
 const patterns = process.argv.slice(2)
 
 async function prepare() {
-  const progress = new Progress(SETUP_STEPS + 2)
+  const progress = new Progress(SETUP_STEPS + 1)
   const llama = await setUp(progress)
-  await progress.step('llama.cpp programs for comparison', async (step) =>
-    (await buildAddon(cpuBuild(), llama, step, 'polymind_peers')) ? 'built' : 'up to date',
-  )
   await progress.step('C++ tests', async (step) => {
     if (!hasGoogleTest(WORK)) return 'left out'
     return (await buildAddon(cpuBuild(), llama, step, 'polymind_tests')) ? 'built' : 'up to date'
