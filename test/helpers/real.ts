@@ -10,12 +10,15 @@ export const ROOT = fileURLToPath(new URL('../../', import.meta.url))
 /** The built command-line program. */
 export const CLI = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url))
 
-/** Opens the embedded model, runs `work`, frees it. Two threads: tests share the machine. */
+/** Compute threads of the tests; fewer where other work shares the machine. */
+export const TEST_THREADS = Number(process.env.POLYMIND_TEST_THREADS ?? 2)
+
+/** Opens the embedded model, runs `work`, frees it. */
 export async function withNano<T>(
   work: (engine: Engine) => Promise<T>,
   options: LoadOptions = {},
 ): Promise<T> {
-  const engine = await load(undefined, { threads: 2, ...options })
+  const engine = await load(undefined, { threads: TEST_THREADS, ...options })
   try {
     return await work(engine)
   } finally {

@@ -4,11 +4,11 @@ import type { Engine } from '../../lib/engine.js'
 import { load, type Part } from '../../lib/index.js'
 import { ask } from '../helpers/fake-engine.js'
 import { bigPng, tinyWav } from '../helpers/files.js'
-import { nanoRequest } from '../helpers/real.js'
+import { nanoRequest, TEST_THREADS } from '../helpers/real.js'
 
 let engine: Engine
 beforeAll(async () => {
-  engine = await load(undefined, { threads: 2 })
+  engine = await load(undefined, { threads: TEST_THREADS })
 })
 afterAll(() => engine.dispose())
 

@@ -2,11 +2,11 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { Engine } from '../../lib/engine.js'
 import { load } from '../../lib/index.js'
 import { ask, reasonOf } from '../helpers/fake-engine.js'
-import { ENDLESS, nanoRequest, until, withNano } from '../helpers/real.js'
+import { ENDLESS, nanoRequest, TEST_THREADS, until, withNano } from '../helpers/real.js'
 
 let engine: Engine
 beforeAll(async () => {
-  engine = await load(undefined, { threads: 2 })
+  engine = await load(undefined, { threads: TEST_THREADS })
 })
 afterAll(() => engine.dispose())
 
@@ -110,7 +110,7 @@ describe('cancelling', () => {
 
 describe('dispose', () => {
   it('ends running and waiting requests with MM_DISPOSED and may be called again', async () => {
-    const own = await load(undefined, { threads: 2, batch: { max_requests: 2 } })
+    const own = await load(undefined, { threads: TEST_THREADS, batch: { max_requests: 2 } })
     const generations = Array.from({ length: 5 }, () => own.run(ENDLESS))
     await generations[0]?.[Symbol.asyncIterator]().next()
     const reasons = Promise.all(generations.map(reasonOf))
@@ -124,7 +124,7 @@ describe('dispose', () => {
   })
 
   it('during score and embed ends them', async () => {
-    const own = await load(undefined, { threads: 2 })
+    const own = await load(undefined, { threads: TEST_THREADS })
     const text = 'word '.repeat(200)
     const pending = [own.score(text), own.embed(text)]
     const settled = Promise.allSettled(pending)

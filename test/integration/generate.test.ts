@@ -2,11 +2,11 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { Engine } from '../../lib/engine.js'
 import { builtinTools, load, run } from '../../lib/index.js'
 import { all, ask, reasonOf } from '../helpers/fake-engine.js'
-import { ENDLESS, nanoRequest, withNano } from '../helpers/real.js'
+import { ENDLESS, nanoRequest, TEST_THREADS, withNano } from '../helpers/real.js'
 
 let engine: Engine
 beforeAll(async () => {
-  engine = await load(undefined, { threads: 2 })
+  engine = await load(undefined, { threads: TEST_THREADS })
 })
 afterAll(() => engine.dispose())
 

@@ -1,12 +1,13 @@
 // `npm run soak [COUNT]`: 1,000 mixed requests; fails when resident memory grows by more than 2 %
 // after the first tenth, when anything ended unexpectedly, or when a handle is left.
 import { load } from '../../lib/index.js'
+import { TEST_THREADS } from '../helpers/real.js'
 import { soak } from './soak.js'
 
 const count = Number(process.argv[2] ?? 1000)
 const MAX_GROWTH = 0.02
 
-const engine = await load(undefined, { threads: 2 })
+const engine = await load(undefined, { threads: TEST_THREADS })
 const report = await soak(engine, count)
 const { requests } = engine.stats()
 await engine.dispose()
