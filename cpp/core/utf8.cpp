@@ -21,8 +21,8 @@ bool valid_second(unsigned char lead, unsigned char second) {
   return (second & 0xC0) == 0x80;
 }
 
-// Number of bytes at `pos` that form a valid character, or are a valid start of one. `complete`
-// says which of the two.
+// Number of bytes at `pos` that form a valid character, or are a valid start of one (the "maximal
+// subpart" that Unicode replaces by one U+FFFD). `complete` says which of the two.
 size_t valid_run(std::string_view text, size_t pos, bool& complete) {
   const auto lead = static_cast<unsigned char>(text[pos]);
   const size_t need = sequence_length(lead);
@@ -32,7 +32,7 @@ size_t valid_run(std::string_view text, size_t pos, bool& complete) {
   while (have < need && pos + have < text.size()) {
     const auto byte = static_cast<unsigned char>(text[pos + have]);
     const bool good = have == 1 ? valid_second(lead, byte) : (byte & 0xC0) == 0x80;
-    if (!good) return 0;
+    if (!good) break;
     ++have;
   }
   complete = have == need;

@@ -82,6 +82,9 @@ void Engine::loop() {
     run_jobs();
     step();
     remove_retired();
+    // Again: what the step freed must be given on before this thread may go to sleep.
+    admit();
+    admit_answers();
     publish();
   }
   // Stopped: every live request, and every one still in the inbox, gets its terminal event.

@@ -1,12 +1,18 @@
 #include "engines/llama/sampler.h"
 
-#include <array>
 #include <cmath>
 #include <limits>
 #include <numeric>
 
 #include "engines/llama/backend.h"
 #include "json-schema-to-grammar.h"
+
+// Several versions of a loop, chosen by the CPU at load time; needs ifunc, so ELF on x86-64 only.
+#if defined(__x86_64__) && defined(__linux__) && defined(__GLIBC__) && !defined(__SANITIZE_THREAD__)
+#define PM_TARGET_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
+#else
+#define PM_TARGET_CLONES
+#endif
 
 namespace pm::llama {
 namespace {
@@ -111,20 +117,29 @@ Result<SamplerPtr> make_grammar(const Model& model, const SamplingParams& params
 
 }  // namespace
 
-size_t argmax(std::span<const float> values) {
-  // Sixteen independent maxima keep the vector units busy; a second pass finds the first place.
+namespace {
+
+// Sixteen independent maxima keep the vector units busy, whatever their width.
+PM_TARGET_CLONES float largest(const float* values, size_t count) {
   constexpr size_t kLanes = 16;
-  std::array<float, kLanes> lane;
-  lane.fill(-std::numeric_limits<float>::infinity());
+  float lane[kLanes];
+  for (float& value : lane) value = -std::numeric_limits<float>::infinity();
   size_t i = 0;
-  for (; i + kLanes <= values.size(); i += kLanes) {
+  for (; i + kLanes <= count; i += kLanes) {
     for (size_t l = 0; l < kLanes; ++l) {
       lane[l] = values[i + l] > lane[l] ? values[i + l] : lane[l];
     }
   }
-  float best = -std::numeric_limits<float>::infinity();
+  float best = lane[0];
   for (const float value : lane) best = value > best ? value : best;
-  for (; i < values.size(); ++i) best = values[i] > best ? values[i] : best;
+  for (; i < count; ++i) best = values[i] > best ? values[i] : best;
+  return best;
+}
+
+}  // namespace
+
+size_t argmax(std::span<const float> values) {
+  const float best = largest(values.data(), values.size());
   for (size_t k = 0; k < values.size(); ++k) {
     if (values[k] == best) return k;
   }
