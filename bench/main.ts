@@ -68,13 +68,12 @@ async function run(options: Arguments): Promise<void> {
     rows,
   })
   for (const name of options.names) {
-    const cases = await (BENCHES[name] as Bench)(options)
-    for (const test of cases) {
-      if (!test.name.includes(options.only)) continue
-      process.stderr.write(`${name}: ${test.name}\n`)
-      const print = (who: string, value: number) =>
-        process.stderr.write(`  ${who}: ${value.toPrecision(4)} ${test.unit.name}\n`)
-      rows.push(...(await runCase(test, options.trials, print)))
+    for (const plan of (BENCHES[name] as Bench)(options)) {
+      if (!plan.name.includes(options.only)) continue
+      process.stderr.write(`${name}: ${plan.name}\n`)
+      const print = (who: string, value: number, unit: string) =>
+        process.stderr.write(`  ${who}: ${value.toPrecision(4)} ${unit}\n`)
+      rows.push(...(await runCase(plan, options.trials, print)))
       // After each case: a run that is interrupted keeps what it measured.
       if (options.json !== undefined) {
         writeFileSync(options.json, `${JSON.stringify(report(), null, 2)}\n`)

@@ -1,4 +1,4 @@
-import { type Case, UNITS } from '../lib/compare.js'
+import { type Plan, UNITS } from '../lib/compare.js'
 import { cachedModel } from '../models/make-gguf.js'
 import type { ModelName } from '../models/shapes.js'
 import { llamaProgram, nodeLlamaCppGenerating, oursGenerating } from './contenders.js'
@@ -10,25 +10,27 @@ const MODELS: readonly ModelName[] = ['qwen2-0.5b', 'llama-1b']
 const PARALLEL = [2, 8]
 
 /** Tokens per second of several generations at once, all together. */
-export async function batch({ threads }: BenchContext): Promise<Case[]> {
-  const cases: Case[] = []
-  for (const name of MODELS) {
-    const model = await cachedModel(name)
-    for (const parallel of PARALLEL) {
+export function batch({ threads }: BenchContext): Plan[] {
+  return MODELS.flatMap((name) => PARALLEL.map((parallel) => plan(name, parallel, threads)))
+}
+
+function plan(name: ModelName, parallel: number, threads: number): Plan {
+  return {
+    bench: 'batch',
+    name: `${name} x ${parallel}`,
+    prepare: async () => {
+      const model = await cachedModel(name)
       const spec = { model, threads, parallel, tokens: TOKENS, promptWords: 8 }
-      cases.push({
-        bench: 'batch',
-        name: `${name} x ${parallel}`,
+      return {
         unit: UNITS.tokensPerSecond,
         ours: oursGenerating(spec, 'tokens_per_second'),
         peers: [
           llamaProgram('llama-batched-bench', batchedArgs(model, threads, parallel), readBatched),
           nodeLlamaCppGenerating(spec, 'tokens_per_second'),
         ],
-      })
-    }
+      }
+    },
   }
-  return cases
 }
 
 function batchedArgs(model: string, threads: number, parallel: number): string[] {

@@ -1,4 +1,4 @@
-import type { Case } from '../lib/compare.js'
+import type { Plan } from '../lib/compare.js'
 
 /** What every benchmark gets. */
 export interface BenchContext {
@@ -6,5 +6,5 @@ export interface BenchContext {
   threads: number
 }
 
-/** Prepares models and peers, then says what to measure. */
-export type Bench = (context: BenchContext) => Promise<Case[]>
+/** Names the cases of a benchmark. */
+export type Bench = (context: BenchContext) => Plan[]

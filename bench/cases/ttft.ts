@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { nanoItem } from '../../lib/eval/nano/index.js'
 import { encodePng } from '../../lib/eval/nano/png.js'
 import { packageRoot } from '../../lib/package-root.js'
-import { type Case, type Contender, UNITS } from '../lib/compare.js'
+import { type Contender, type Contest, type Plan, UNITS } from '../lib/compare.js'
 import { LlamaServer } from '../lib/server.js'
 import { median } from '../lib/stats.js'
 import { cachedModel } from '../models/make-gguf.js'
@@ -19,27 +19,28 @@ const PROMPT_WORDS = 500
 const QUESTION = 'What is in the image?'
 
 /** Milliseconds from a request, or from the start of a process, to the first text. */
-export async function ttft(context: BenchContext): Promise<Case[]> {
+export function ttft(context: BenchContext): Plan[] {
   const folder = mkdtempSync(join(tmpdir(), 'polymind-ttft-'))
   process.once('exit', () => rmSync(folder, { recursive: true, force: true }))
   const images = Array.from({ length: REQUESTS + 1 }, (_, index) => writeImage(folder, index))
-  return [await textCase(context), warmImageCase(context, images), coldImageCase(context, images)]
+  return [
+    plan(`qwen2-0.5b, prompt of ${PROMPT_WORDS} tokens, warm`, () => textCase(context)),
+    plan('p-nano, one new image, warm', () => warmImageCase(context, images)),
+    plan('p-nano, one image, from process start', () => coldImageCase(context, images)),
+  ]
 }
+
+const plan = (name: string, prepare: Plan['prepare']): Plan => ({ bench: 'ttft', name, prepare })
 
 function writeImage(folder: string, index: number): string {
   const { image } = nanoItem('chart_value', 7000 + index)
   if (image === undefined) throw new Error('expected an image')
   const path = join(folder, `${index}.png`)
-  writeFileSync(
-    path,
-    await sharp(data, { raw: { width, height, channels: 3 } })
-      .png()
-      .toBuffer(),
-  )
+  writeFileSync(path, writeFileSync(path, encodePng(image)).png().toBuffer())
   return path
 }
 
-async function textCase({ threads }: BenchContext): Promise<Case> {
+async function textCase({ threads }: BenchContext): Promise<Contest> {
   const model = await cachedModel('qwen2-0.5b')
   const spec = {
     model,
@@ -53,8 +54,6 @@ async function textCase({ threads }: BenchContext): Promise<Case> {
     syntheticPrompt(PROMPT_WORDS, i + 1),
   )
   return {
-    bench: 'ttft',
-    name: `qwen2-0.5b, prompt of ${PROMPT_WORDS} tokens, warm`,
     unit: UNITS.milliseconds,
     ours: oursFirstToken(spec),
     peers: [
@@ -64,7 +63,7 @@ async function textCase({ threads }: BenchContext): Promise<Case> {
   }
 }
 
-function warmImageCase({ threads }: BenchContext, images: string[]): Case {
+function warmImageCase({ threads }: BenchContext, images: string[]): Contest {
   const contents = images.map((path) => [
     { type: 'text', text: QUESTION },
     {
@@ -82,22 +81,18 @@ function warmImageCase({ threads }: BenchContext, images: string[]): Case {
     question: QUESTION,
   }
   return {
-    bench: 'ttft',
-    name: 'p-nano, one new image, warm',
     unit: UNITS.milliseconds,
     ours: oursFirstToken(spec),
     peers: [serverFirstToken([...files, ...serverArgs(threads)], contents)],
   }
 }
 
-function coldImageCase({ threads }: BenchContext, images: string[]): Case {
+function coldImageCase({ threads }: BenchContext, images: string[]): Contest {
   const image = images[0] as string
   const ours = [join(packageRoot(), 'dist', 'cli', 'main.js'), 'run', QUESTION, '--image', image]
   const models = ['-m', nanoFile('p-nano.gguf'), '--mmproj', nanoFile('p-nano-mmproj.gguf')]
   const theirs = [...models, '--jinja', '-p', QUESTION, '--image', image, '-t', String(threads)]
   return {
-    bench: 'ttft',
-    name: 'p-nano, one image, from process start',
     unit: UNITS.milliseconds,
     ours: {
       name: 'mm run',

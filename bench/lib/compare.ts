@@ -31,12 +31,17 @@ export interface Row {
   trials: { ours: number[]; peer: number[] }
 }
 
-export interface Case {
-  bench: string
-  name: string
+export interface Contest {
   unit: Unit
   ours: Contender
   peers: Contender[]
+}
+
+/** One case of a benchmark. Models and peers are made ready only when it is its turn. */
+export interface Plan {
+  bench: string
+  name: string
+  prepare(): Contest | Promise<Contest>
 }
 
 /**
@@ -44,10 +49,11 @@ export interface Case {
  * them, and compares medians.
  */
 export async function runCase(
-  test: Case,
+  plan: Plan,
   trials: number,
-  onTrial: (contender: string, value: number) => void,
+  onTrial: (contender: string, value: number, unit: string) => void,
 ): Promise<Row[]> {
+  const test = await plan.prepare()
   const contenders = [test.ours, ...test.peers]
   const values = contenders.map((): number[] => [])
   for (let trial = 0; trial < trials; trial++) {
@@ -57,7 +63,7 @@ export async function runCase(
         throw new Error(`${contender.name}: expected a positive measurement, got ${value}`)
       }
       values[index]?.push(value)
-      onTrial(contender.name, value)
+      onTrial(contender.name, value, test.unit.name)
     }
   }
   const ours = median(values[0] as number[])
@@ -65,8 +71,8 @@ export async function runCase(
     const theirs = values[index + 1] as number[]
     const value = median(theirs)
     return {
-      bench: test.bench,
-      case: test.name,
+      bench: plan.bench,
+      case: plan.name,
       unit: test.unit.name,
       ours,
       peer: { name: peer.name, version: peer.version, value },
