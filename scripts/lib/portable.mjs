@@ -1,5 +1,5 @@
-import { copyFile, mkdir, rm } from 'node:fs/promises'
-import { join } from 'node:path'
+import { copyFile, rm } from 'node:fs/promises'
+import { basename, join } from 'node:path'
 import { runCommand } from '../../third_party/lib/command.mjs'
 import { SetupError } from '../../third_party/lib/errors.mjs'
 import { ROOT } from './paths.mjs'
@@ -19,15 +19,17 @@ const VARIANTS = {
   zen4: [...FEATURES, ...AVX512],
 }
 
-/** Whether this platform's portable build picks its kernels at run time. */
-export function dispatchesAtRunTime() {
-  return process.platform === 'linux' && process.arch === 'x64'
-}
+/** Whether this platform's portable build picks its kernels at run time; else it is one baseline. */
+const DISPATCHES = process.platform === 'linux' && process.arch === 'x64'
+
+// Variants must not share objects across the whole process.
+const VARIANT_FLAGS = ' -fno-gnu-unique'
 
 /** ggml's options for one variant. */
-export function variantOptions(name) {
-  // ggml on its own leaves llamafile's kernels out; llama.cpp switches them on.
-  const options = { GGML_NATIVE: 'OFF', GGML_LLAMAFILE: 'ON' }
+function variantOptions(common, name) {
+  const options = { ...common, GGML_NATIVE: 'OFF' }
+  if (!DISPATCHES) return options
+  options.CMAKE_CXX_FLAGS += VARIANT_FLAGS
   for (const feature of [...FEATURES, ...AVX512]) {
     options[`GGML_${feature}`] = VARIANTS[name].includes(feature) ? 'ON' : 'OFF'
   }
@@ -35,32 +37,28 @@ export function variantOptions(name) {
 }
 
 /**
- * Replaces libggml-cpu.a by one that holds every variant and the dispatcher.
+ * Makes the CPU backend of a portable build: the only part of llama.cpp that is compiled for a
+ * certain CPU, so every other library is that of the native build.
  * @param {object} build
- * @param {string} build.libs folder with the libraries; its libggml-cpu.a is the baseline variant
+ * @param {string} build.libs where the library goes, over the native one
  * @param {string} build.work scratch folder
  * @param {Record<string, string>} build.options CMake options common to all
- * @param {(work: string, options: Record<string, string>, share: number) => Promise<void>}
- *   build.compile configures ggml with the options in `work` and builds its target ggml-cpu
+ * @param {(work: string, options: Record<string, string>, done: number) => Promise<string>}
+ *   build.compile builds ggml's target ggml-cpu in `work` and returns the library's path
  */
-export async function buildVariants({ libs, work, options, compile }) {
-  const names = Object.keys(VARIANTS)
-  const objects = []
-  await mkdir(work, { recursive: true })
+export async function buildPortableBackend({ libs, work, options, compile }) {
+  const names = DISPATCHES ? Object.keys(VARIANTS) : ['baseline']
+  const archives = []
   for (const [index, name] of names.entries()) {
-    let archive = join(libs, 'libggml-cpu.a')
-    if (name !== 'baseline') {
-      const folder = join(work, name)
-      await compile(folder, { ...options, ...variantOptions(name) }, index / (names.length - 1))
-      archive = join(folder, 'src', 'libggml-cpu.a')
-    }
-    objects.push(await isolate(archive, name, work))
+    const done = index / names.length
+    archives.push(await compile(join(work, name), variantOptions(options, name), done))
   }
+  if (!DISPATCHES) return copyFile(archives[0], join(libs, basename(archives[0])))
+  const objects = await Promise.all(archives.map((path, i) => isolate(path, names[i], work)))
   objects.push(await compileDispatcher(work))
-  const archive = join(work, 'libggml-cpu.a')
+  const archive = join(libs, 'libggml-cpu.a')
   await rm(archive, { force: true })
   await runCommand('ar', ['rcs', archive, ...objects])
-  await copyFile(archive, join(libs, 'libggml-cpu.a'))
 }
 
 /**

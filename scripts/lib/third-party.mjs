@@ -1,14 +1,14 @@
 import { createHash } from 'node:crypto'
 import { existsSync, readFileSync } from 'node:fs'
 import { copyFile, mkdir, readdir, rm, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { cacheDir } from '../../third_party/lib/cache.mjs'
 import { runCommand } from '../../third_party/lib/command.mjs'
 import { explain } from '../../third_party/lib/errors.mjs'
 import { locate, provision } from '../../third_party/provision.mjs'
 import { withLock } from './lock.mjs'
 import { ROOT } from './paths.mjs'
-import { buildVariants, dispatchesAtRunTime, variantOptions } from './portable.mjs'
+import { buildPortableBackend } from './portable.mjs'
 import { buildPercent } from './progress.mjs'
 import { compiler, cpuIdentity, generatorArgs, JOBS } from './toolchain.mjs'
 
@@ -51,8 +51,6 @@ const LIBRARY_OPTIONS = {
 // ggml aborts the process on a failed assertion unless its callback throws, and an exception can
 // only pass through C frames that were compiled with unwind tables.
 const UNIX_FLAGS = '-fexceptions -ffunction-sections -fdata-sections'
-// Variants of the CPU backend must not share objects across the whole process.
-const PORTABLE_FLAGS = '-fno-gnu-unique'
 
 const SANITIZED = {
   CMAKE_BUILD_TYPE: 'RelWithDebInfo',
@@ -64,11 +62,7 @@ const SANITIZED = {
 /** CMake options that differ by configuration; `peers` is llama.cpp as its own users build it. */
 const CONFIGS = {
   native: { CMAKE_BUILD_TYPE: 'Release', GGML_NATIVE: 'ON' },
-  portable: {
-    CMAKE_BUILD_TYPE: 'Release',
-    GGML_NATIVE: 'OFF',
-    ...(dispatchesAtRunTime() ? variantOptions('baseline') : {}),
-  },
+  portable: { CMAKE_BUILD_TYPE: 'Release', GGML_NATIVE: 'OFF' },
   address: { ...SANITIZED, LLAMA_SANITIZE_ADDRESS: 'ON', GGML_SANITIZE_ADDRESS: 'ON' },
   thread: { ...SANITIZED, LLAMA_SANITIZE_THREAD: 'ON', GGML_SANITIZE_THREAD: 'ON' },
 }
@@ -80,20 +74,18 @@ export const CONFIG_NAMES = Object.keys(CONFIGS)
 export function describeBuild(config) {
   const { key: sourceKey } = locate()
   const options = { ...LIBRARY_OPTIONS, ...CONFIGS[config] }
-  const variants = config === 'portable' && dispatchesAtRunTime()
   if (process.platform === 'win32') {
     // cmake-js builds addons against the static runtime; both must agree.
     options.CMAKE_MSVC_RUNTIME_LIBRARY = 'MultiThreaded'
   } else {
     options.CMAKE_C_FLAGS = `${process.env.CFLAGS ?? ''} ${UNIX_FLAGS}`.trim()
     options.CMAKE_CXX_FLAGS = `${process.env.CXXFLAGS ?? ''} ${UNIX_FLAGS}`.trim()
-    if (variants) options.CMAKE_CXX_FLAGS += ` ${PORTABLE_FLAGS}`
   }
-  const recipe = variants
-    ? [RECIPE, PORTABLE_SOURCES.map((path) => readFileSync(path, 'utf8'))]
-    : RECIPE
-  return { ...finishDescription(config, sourceKey, options, recipe), options, variants }
+  const recipe = config === 'portable' ? [RECIPE, ...readPortableSources()] : RECIPE
+  return { ...finishDescription(config, sourceKey, options, recipe), options }
 }
+
+const readPortableSources = () => PORTABLE_SOURCES.map((path) => readFileSync(path, 'utf8'))
 
 const toDefines = (options) => Object.entries(options).map(([name, value]) => `-D${name}=${value}`)
 
@@ -136,26 +128,35 @@ export async function buildThirdParty(config, progress = {}) {
 async function buildUnlessDone(source, build, libs, config, progress) {
   if (existsSync(join(build.dir, STAMP))) return
   const work = join(build.dir, 'work')
-  const share = build.variants ? 0.6 : 1
-  const percent = (fraction) => progress.percent?.(share * fraction)
-  await configureAndBuild(source, work, build.defines, ['llama-common', 'mtmd'], { percent })
-  await collectLibraries(work, libs)
-  if (build.variants) await addVariants(source, build, work, libs, progress)
+  if (config === 'portable') {
+    await buildPortable(source, build, work, libs, progress)
+  } else {
+    await configureAndBuild(source, work, build.defines, ['llama-common', 'mtmd'], progress)
+    await collectLibraries(work, libs)
+  }
   // Objects are three times the size of the libraries and of no further use.
   await rm(work, { recursive: true, force: true })
   await writeFile(join(build.dir, STAMP), JSON.stringify({ config }))
 }
 
-async function addVariants(source, build, work, libs, progress) {
-  await buildVariants({
+/** The native libraries with another CPU backend. */
+async function buildPortable(source, build, work, libs, progress) {
+  const native = await buildThirdParty('native', {
+    note: (line) => progress.note?.(line),
+    percent: (fraction) => progress.percent?.(fraction / 2),
+  })
+  await collectLibraries(native.libs, libs)
+  await buildPortableBackend({
     libs,
-    work: join(work, 'variants'),
+    work,
     options: build.options,
     async compile(folder, options, done) {
-      // ggml alone; its static libraries need not wait for those they are linked with later.
+      // Static libraries need not wait for those they are linked with later.
       const defines = toDefines({ ...options, CMAKE_OPTIMIZE_DEPENDENCIES: 'ON' })
-      await configureAndBuild(join(source, 'ggml'), folder, defines, ['ggml-cpu'], {})
-      progress.percent?.(0.6 + 0.4 * done)
+      progress.percent?.(0.5 + done / 2)
+      await configureAndBuild(source, folder, defines, ['ggml-cpu'], {})
+      const found = await findLibraries(folder)
+      return found.find((path) => basename(path).includes('ggml-cpu'))
     },
   })
 }
@@ -170,10 +171,12 @@ export async function configureAndBuild(source, work, defines, targets, progress
   })
 }
 
-async function collectLibraries(work, libs) {
+async function collectLibraries(from, libs) {
   await mkdir(libs, { recursive: true })
-  for (const entry of await readdir(work, { recursive: true })) {
-    const name = entry.split(/[\\/]/).at(-1)
-    if (/\.(a|lib)$/.test(name)) await copyFile(join(work, entry), join(libs, name))
-  }
+  for (const path of await findLibraries(from)) await copyFile(path, join(libs, basename(path)))
+}
+
+async function findLibraries(folder) {
+  const entries = await readdir(folder, { recursive: true })
+  return entries.filter((name) => /\.(a|lib)$/.test(name)).map((name) => join(folder, name))
 }
