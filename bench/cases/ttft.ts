@@ -36,7 +36,7 @@ function writeImage(folder: string, index: number): string {
   const { image } = nanoItem('chart_value', 7000 + index)
   if (image === undefined) throw new Error('expected an image')
   const path = join(folder, `${index}.png`)
-  writeFileSync(path, writeFileSync(path, encodePng(image)).png().toBuffer())
+  writeFileSync(path, encodePng(image))
   return path
 }
 
