@@ -16,19 +16,19 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 IMAGE_TOKENS = 64
 PIXELS = 128 * 128 * 3
-DENSE = 4 * 16 * 16
+DENSE = 6 * 16 * 16
 ALONE = 100  # first segment number of dialogs that do not see the image
 
 
 def read_records(stream):
-    """Yields (pixels uint8 [128,128,3], dense uint8 [4,256], meta dict) until the stream ends."""
+    """Yields (pixels uint8 [128,128,3], dense uint8 [6,256], meta dict) until the stream ends."""
     while True:
         head = stream.read(4)
         if len(head) < 4:
             return
         body = stream.read(struct.unpack("<I", head)[0])
         pixels = np.frombuffer(body, np.uint8, PIXELS).reshape(128, 128, 3)
-        dense = np.frombuffer(body, np.uint8, DENSE, PIXELS).reshape(4, 256)
+        dense = np.frombuffer(body, np.uint8, DENSE, PIXELS).reshape(6, 256)
         yield pixels, dense, json.loads(body[PIXELS + DENSE :])
 
 

@@ -33,8 +33,8 @@ class Config:
     theta: float = 10000.0
     context: int = 1024
     eps: float = 1e-6
-    # classes of the dense heads (training only): color, shape, character, mark
-    dense: tuple = (9, 7, 39, 17)
+    # classes of the dense heads (training only): color, shape, character, mark, category, level
+    dense: tuple = (9, 7, 39, 17, 39, 22)
 
     def to_dict(self):
         return asdict(self)

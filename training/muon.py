@@ -75,3 +75,9 @@ class Optimisers:
     def load_state_dict(self, state):
         self.muon.load_state_dict(state["muon"])
         self.adam.load_state_dict(state["adam"])
+        for p, moments in self.adam.state.items():
+            for key in ("exp_avg", "exp_avg_sq"):
+                if moments[key].shape != p.shape:  # dense heads that grew since
+                    grown = torch.zeros_like(p)
+                    grown[: len(moments[key])] = moments[key]
+                    moments[key] = grown

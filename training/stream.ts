@@ -3,8 +3,8 @@
  *
  *   tsx training/stream.ts --seed 1 --start 0 --step 1 --horizon 400000 [--limit N]
  *
- * Each record: uint32 length, then `length` bytes: 49152 bytes RGB, 1024 bytes dense labels
- * (4 planes of 16 x 16), and the rest as JSON in UTF-8. `horizon` is the record at which the
+ * Each record: uint32 length, then `length` bytes: 49152 bytes RGB, 1536 bytes dense labels
+ * (6 planes of 16 x 16), and the rest as JSON in UTF-8. `horizon` is the record at which the
  * curriculum is complete (progress 1). The stream ends when stdout closes.
  */
 import { writeSync } from 'node:fs'

@@ -21,7 +21,7 @@ from model import Config, Nano
 from muon import Optimisers
 from tokenizer import Tokenizer
 
-DENSE_WEIGHTS = (1.0, 1.0, 1.0, 1.0)
+DENSE_WEIGHTS = (0.25, 0.25, 0.25, 0.25, 0.25, 0.25)
 
 
 def arguments():
@@ -57,13 +57,23 @@ def dense_loss(logits, labels, classes):
         total = total + DENSE_WEIGHTS[plane] * (
             (loss * some).sum() / some.sum().clamp(min=1) + (loss * none).sum() / none.sum().clamp(min=1)
         )
-    return total / 4
+    return total
 
 
 def losses(model, batch, classes):
     logits, dense = model(batch["pixels"], batch["ids"], batch["seg"], batch["pos"], batch["where"])
     answer = F.cross_entropy(logits.float(), batch["target"].long(), ignore_index=-1)
     return answer, dense_loss(dense, batch["dense"], classes)
+
+
+def grown(saved, model):
+    """The saved state with new rows of the dense heads (labels added since) as the model has them."""
+    out = dict(saved)
+    for name in ("dense.weight", "dense.bias"):
+        fresh = model.state_dict()[name].clone()
+        fresh[: len(saved[name])] = saved[name]
+        out[name] = fresh
+    return out
 
 
 def to_device(batch, device):
@@ -99,7 +109,7 @@ class Run:
 
     def load(self):
         state = torch.load(self.file, map_location=self.device, weights_only=True)
-        self.model.load_state_dict(state["model"])
+        self.model.load_state_dict(grown(state["model"], self.model))
         self.opt.load_state_dict(state["opt"])
         self.step, self.spent = state["step"], state["spent"]
 

@@ -87,8 +87,9 @@ function makeFrame(rng: Rng, variety: number): Frame {
   return frame
 }
 
-const yOf = (f: Frame, value: number): number =>
-  f.bottom - (value / (f.axis.step * f.axis.ticks)) * (f.bottom - f.upper)
+const shareOf = (f: Frame, value: number): number => value / (f.axis.step * f.axis.ticks)
+
+const yOf = (f: Frame, value: number): number => f.bottom - shareOf(f, value) * (f.bottom - f.upper)
 
 function drawFrame(rng: Rng, f: Frame, variety: number): void {
   const grid = rng.chance(0.4 * variety)
@@ -97,7 +98,7 @@ function drawFrame(rng: Rng, f: Frame, variety: number): void {
     const y = yOf(f, k * f.axis.step)
     if (grid && k > 0) f.raster.line([f.left, y], [f.right, y], 1, [215, 215, 215])
     f.raster.line([f.left - 3, y], [f.left, y], 1, f.ink)
-    f.labels.point(1, f.left - 1, y)
+    f.labels.tick(f.left - 1, y)
     const x = f.left - 5 - textWidth(text, f.font)
     drawText(f.raster, f.labels, text, x, y - f.font.height / 2, f.font, f.ink)
   }
@@ -132,7 +133,7 @@ export function makeBarChart(rng: Rng, variety = 1): Chart {
     const cx = f.left + 2 + slot * (i + 0.5)
     const y = yOf(f, value)
     f.raster.rect(cx - half, y, cx + half, f.bottom, many ? rng.pick(INKS) : ink)
-    f.labels.point(0, cx, y)
+    f.labels.point(cx, y, label, shareOf(f, value))
     drawBelow(f, label, cx)
     return { label, x: i, value }
   })
@@ -166,12 +167,12 @@ export function makeLineChart(rng: Rng, variety = 1): Chart {
   const radius = rng.float(2.2, 3)
   const points = spots.map((k) => {
     const value = rng.int(0, levels) * f.axis.unit
-    return { label: String(k * xStep), x: k * xStep, value, px: xOf(k), py: yOf(f, value) }
+    return { label: String(k * xStep), x: k * xStep, value, k, px: xOf(k), py: yOf(f, value) }
   })
   points.forEach((p, i) => {
     const previous = points[i - 1]
     if (previous) f.raster.line([previous.px, previous.py], [p.px, p.py], width, ink)
-    f.labels.point(0, p.px, p.py)
+    f.labels.point(p.px, p.py, String(p.k), shareOf(f, p.value))
   })
   for (const p of points) f.raster.disc(p.px, p.py, radius, ink)
   return {

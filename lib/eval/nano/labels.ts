@@ -10,6 +10,14 @@ export const GRID = SIDE / PATCH
 /** Left out of the loss. */
 export const IGNORE = 255
 
+/** Parts of the value axis that the `level` plane tells apart. */
+export const LEVELS = 20
+
+const cellAt = (x: number, y: number): number | undefined => {
+  if (x < 0 || y < 0 || x >= SIDE || y >= SIDE) return undefined
+  return Math.floor(y / PATCH) * GRID + Math.floor(x / PATCH)
+}
+
 export class LabelGrid {
   /** Colour index + 1 of the object that covers the patch's centre, 0 for none. */
   readonly color = new Uint8Array(GRID * GRID)
@@ -17,8 +25,13 @@ export class LabelGrid {
   readonly shape = new Uint8Array(GRID * GRID)
   /** Index in CHARSET + 1 of the character whose box holds the patch's centre. */
   readonly text = new Uint8Array(GRID * GRID)
-  /** A data mark (1..8) or a tick of an axis (9..16) with its height in the patch in pixels. */
+  /** A data mark (1..8) or a tick of an axis (9..16), each with its height in the patch in pixels. */
   readonly mark = new Uint8Array(GRID * GRID)
+
+  /** At a data mark: the character of its category (of its tick's number on a line chart). */
+  readonly category = new Uint8Array(GRID * GRID)
+  /** At a data mark: 1 + its height in twentieths of the value axis. */
+  readonly level = new Uint8Array(GRID * GRID)
 
   /** Records a character's box; patches it only touches are left out of the loss. */
   char(char: string, x0: number, y0: number, x1: number, y1: number): void {
@@ -44,12 +57,27 @@ export class LabelGrid {
     })
   }
 
-  /** Records a point of interest at (x, y): `kind` 0 for data, 1 for an axis tick. */
-  point(kind: 0 | 1, x: number, y: number): void {
-    const col = Math.floor(x / PATCH)
-    const row = Math.floor(y / PATCH)
-    if (col < 0 || row < 0 || col >= GRID || row >= GRID) return
-    this.mark[row * GRID + col] = 1 + kind * 8 + Math.floor(y - row * PATCH)
+  /** Records an axis tick at (x, y). */
+  tick(x: number, y: number): void {
+    const cell = cellAt(x, y)
+    if (cell !== undefined) this.mark[cell] = 9 + Math.floor(y % PATCH)
+  }
+
+  /** Records a data point at (x, y): its category character and its share of the value axis. */
+  point(x: number, y: number, category: string, share: number): void {
+    const cell = cellAt(x, y)
+    if (cell === undefined) return
+    this.mark[cell] = 1 + Math.floor(y % PATCH)
+    this.category[cell] = CHARSET.indexOf(category) + 1
+    this.level[cell] = 1 + Math.round(share * LEVELS)
+  }
+
+  /** All planes, one after the other: color, shape, text, mark, category, level. */
+  planes(): Uint8Array {
+    const all = [this.color, this.shape, this.text, this.mark, this.category, this.level]
+    const out = new Uint8Array(all.length * GRID * GRID)
+    for (const [i, plane] of all.entries()) out.set(plane, i * plane.length)
+    return out
   }
 
   private each(

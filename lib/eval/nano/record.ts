@@ -13,7 +13,7 @@ export interface Segment {
 export interface TrainingRecord {
   /** RGB, row-major, 128 x 128. */
   pixels: Uint8Array
-  /** Four planes of 16 x 16 class indices: color, shape, text, mark. */
+  /** Six planes of 16 x 16 class indices: color, shape, text, mark, category, level. */
   dense: Uint8Array
   kind: PictureKind
   /** Text before the image (its begin token is added by the reader). */
@@ -67,10 +67,7 @@ export function trainingRecord(seed: number, index: number, progress: number): T
   const message = rng.chance(0.08) ? rng.pick(MESSAGES) : ''
   const turns = pictureTurns(rng, picture, tools)
   const head = `<bos>${renderSystem(tools, message)}<|user|>`
-  const { color, shape, text, mark } = picture.labels
-  const dense = new Uint8Array(color.length * 4)
-  for (const [i, plane] of [color, shape, text, mark].entries()) dense.set(plane, i * plane.length)
-  const base = { pixels: picture.raster.data, dense, kind }
+  const base = { pixels: picture.raster.data, dense: picture.labels.planes(), kind }
   const alone = rng.chance(0.4) ? [aloneSegment(rng)] : []
   if (rng.chance(0.25)) {
     const after = [{ parts: renderTurns(turns.slice(0, 2)) }]
