@@ -6,7 +6,7 @@ import { COLORS, PLACES } from './scene.js'
 import { calculator, slope } from './tools.js'
 import { HELD_OUT_WORDS, TRAIN_WORDS, WORDS } from './words.js'
 
-const PINNED = 'ae0633db4f774b80569e0f94fa95d0b0c3f7d3597b7b973a03d6e7ae50c73fe1'
+const PINNED = '5865df0f7a35d26b06cedde050579f90337eed09e2813c3ea9229f438df4aee5'
 const seeds = Array.from({ length: 60 }, (_, i) => i)
 const items = NANO_TASKS.flatMap((task) => seeds.map((seed) => nanoItem(task, seed)))
 
