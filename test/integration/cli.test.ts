@@ -159,7 +159,7 @@ describe('mm doctor', () => {
     const ability = { available: expect.any(Boolean) }
     expect(JSON.parse(stdout)).toMatchObject({
       node: process.version,
-      addon: { available: true, path: expect.stringContaining('polymind_native.node') },
+      addon: { available: true, path: expect.stringContaining('.node') },
       cpu: { features: expect.any(Array) },
       engines: {
         llama: { available: true, version: expect.any(String), reason: null },
