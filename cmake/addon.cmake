@@ -8,7 +8,9 @@ set_target_properties(polymind_native PROPERTIES PREFIX "" SUFFIX ".node")
 target_include_directories(polymind_native SYSTEM PRIVATE ${CMAKE_JS_INC}
   "${PROJECT_SOURCE_DIR}/node_modules/node-addon-api")
 target_compile_definitions(polymind_native PRIVATE NAPI_VERSION=9 NODE_ADDON_API_CPP_EXCEPTIONS
-  NODE_ADDON_API_DISABLE_DEPRECATED)
+  NODE_ADDON_API_DISABLE_DEPRECATED
+  # A terminated worker refuses exceptions, too; without this node-addon-api ends the process then.
+  NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS)
 target_link_libraries(polymind_native PRIVATE polymind_core ${CMAKE_JS_LIB})
 
 if(CMAKE_SYSTEM_NAME STREQUAL "Linux")

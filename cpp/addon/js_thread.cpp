@@ -19,7 +19,15 @@ JsThread::JsThread(Napi::Env env, const char* name) : env_(env) {
 void JsThread::run(Napi::Env env, Napi::Function, std::nullptr_t*, Task* task) {
   const std::unique_ptr<Task> owned(task);
   // A null env means the environment is being torn down: nothing may touch JavaScript any more.
-  if (static_cast<napi_env>(env) != nullptr) (*owned)(env);
+  if (static_cast<napi_env>(env) == nullptr) return;
+  try {
+    (*owned)(env);
+  } catch (const Napi::Error& error) {
+    // A worker that is being terminated refuses every call into JavaScript: nothing is left to tell
+    // anybody. Anything else is a fault of our own layer and must not pass unseen.
+    const napi_value value = error.Value();
+    if (value != nullptr && error.Value().IsObject()) napi_fatal_exception(env, value);
+  }
 }
 
 void JsThread::post(Task task) {

@@ -40,7 +40,7 @@ class FakeRunner final : public ModelRunner {
   Status decode(std::span<const TokenSpan> spans) override {
     std::unique_lock lock(shared_->mutex);
     shared_->changed.wait(lock, [this] { return !shared_->hold_decode || interrupted_; });
-    if (interrupted_) return Error{ErrorCode::kCancelled, "stopping"};
+    if (interrupted_) return Error{ErrorCode::kDisposed, "stopping"};
     size_t total = 0;
     for (const auto& span : spans) {
       total += span.count;
@@ -378,7 +378,7 @@ TEST_F(EngineTest, StopEndsEveryRequestOnceAndRefusesNewOnes) {
   for (RequestId id = 1; id <= 6; ++id) engine_->submit(request(id, "q>x"));
   engine_->stop({ErrorCode::kDisposed, "gone"});
   for (RequestId id = 1; id <= 6; ++id) {
-    EXPECT_EQ(terminal_of(id).type, EventType::kError) << id;
+    EXPECT_EQ(terminal_of(id).error.code, ErrorCode::kDisposed) << id;
   }
   EXPECT_FALSE(engine_->submit(request(7, "q>x")));
   engine_->stop({ErrorCode::kDisposed, "again"});

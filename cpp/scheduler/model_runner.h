@@ -81,7 +81,8 @@ class ModelRunner {
   // Raw bytes; may end inside a UTF-8 character. Tags such as <tool_call> are rendered.
   virtual std::string piece(Token token) const = 0;
 
-  // Makes a running decode() return early with kCancelled; callable from any thread.
+  // The engine stops: makes a running decode(), and every later one, fail with kDisposed. Callable
+  // from any thread.
   virtual void interrupt() = 0;
 };
 

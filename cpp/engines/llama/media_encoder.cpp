@@ -229,7 +229,8 @@ Result<MediaStep> MediaEncoder::decode(llama_context* context, SeqId seq,
     code = llama_decode(context, batch);
   }
   if (code == 0) return step;
-  return Error{code == 2 ? ErrorCode::kCancelled : ErrorCode::kInternal,
+  if (code == 2) return Error{ErrorCode::kDisposed, "the engine was disposed"};
+  return Error{ErrorCode::kInternal,
                "the media could not be evaluated (code " + std::to_string(code) +
                    "): " + log.reason("no reason given")};
 }

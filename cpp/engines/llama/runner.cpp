@@ -149,7 +149,7 @@ Status Runner::run_batch() {
   LogCapture log;
   const int32_t code = llama_decode(context_.get(), batch_);
   if (code == 0) return {};
-  if (code == 2) return Error{ErrorCode::kCancelled, "the engine is stopping"};
+  if (code == 2) return Error{ErrorCode::kDisposed, "the engine was disposed"};
   if (code == 1) return Error{ErrorCode::kOutOfMemory, "the KV cache has no free slot for the batch"};
   return Error{ErrorCode::kInternal, "llama_decode failed with code " + std::to_string(code) +
                                          ": " + log.reason("no reason given")};
