@@ -124,6 +124,9 @@ export class Session {
   }
 
   async #begin(request: ResolvedRequest, tools: Map<string, CompiledTool>): Promise<void> {
+    // Media are decoded while the engine is still loading; a failure is reported after `start`.
+    const preparing = prepareConversation(request)
+    preparing.catch(() => {})
     const link = await this.init.connect()
     if (this.#settled) return
     this.#model = link.model
@@ -136,7 +139,7 @@ export class Session {
       model: link.model,
     })
     const since = performance.now()
-    const prepared = await prepareConversation(request)
+    const prepared = await preparing
     if (this.#settled) return
     this.#prepare_ms = performance.now() - since
     this.#router = this.#createRouter(request, tools, link)
