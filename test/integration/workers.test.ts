@@ -18,8 +18,11 @@ describe('worker threads', () => {
       const workers = [start(request), start(request), start(request)]
       const answers = await Promise.all(
         workers.map(async (worker) => {
-          const [message] = (await once(worker, 'message')) as [{ text: string }]
-          const [code] = (await once(worker, 'exit')) as [number]
+          // Both from the start: a worker that exits delivers its last message and 'exit' in one go.
+          const [[message], [code]] = (await Promise.all([
+            once(worker, 'message'),
+            once(worker, 'exit'),
+          ])) as [[{ text: string }], [number]]
           return { text: message.text, code }
         }),
       )
