@@ -27,6 +27,7 @@ export interface RequestOptions extends ModelOptions {
   seed?: number
   budgetMs?: number
   stop: string[]
+  grammar?: string
   cot?: boolean
   system?: string
   /** false: --no-tools; a list of names otherwise. */
@@ -71,6 +72,7 @@ export function addRequestOptions(command: Command): Command {
     .option('--seed <n>', 'seed of sampling (default: random)', numeric)
     .option('--budget-ms <ms>', 'longest time, milliseconds', numeric)
     .option('--stop <text>', 'ends the answer; may be repeated', collect, [])
+    .option('--grammar <gbnf>', 'a GBNF grammar the answer must follow')
     .option('--cot', 'ask the model to reason first')
     .option('--system <text>', 'system message')
     .option('--tools <names>', 'tools the model may call, comma-separated', names)
@@ -101,6 +103,7 @@ export function preferencesOf(options: RequestOptions): Preferences {
     max_tokens: options.maxTokens,
     seed: options.seed,
     budget_ms: options.budgetMs,
+    grammar: options.grammar,
     cot: options.cot,
     stop: options.stop.length === 0 ? undefined : options.stop,
   })
