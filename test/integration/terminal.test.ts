@@ -32,9 +32,9 @@ describe.skipIf(!hasPty)('on a terminal', () => {
     const { code, screen } = await type(
       [
         ['> ', 'hello\r'],
-        ['hello\r\n', '^C'],
+        ['hello', '^C'],
         ['(stopped)', 'again\r'],
-        ['again\r\n', '^C'],
+        ['again', '^C'],
         ['(stopped)', '/quit\r'],
       ],
       ['chat', ...ENDLESS],
