@@ -116,12 +116,14 @@ class EncoderCheck {
     if (sizes_.head == 0) sizes_.head = sizes_.width / sizes_.heads;
     PM_TRY(require(!vit_.rotary_2d || sizes_.head % 4 == 0, "key clip.vision.attention.head_count",
                    "a head size that is a multiple of 4", std::to_string(sizes_.head)));
+    // Some published encoders leave a rest at the border (384 pixels in patches of 14).
     const uint64_t image = number("image_size");
-    PM_TRY(require(image > 0 && image % sizes_.patch == 0, "key clip.vision.patch_size",
-                   "a divisor of the image size " + std::to_string(image),
-                   std::to_string(sizes_.patch)));
+    PM_TRY(require(image >= sizes_.patch, "key clip.vision.image_size",
+                   "at least one patch of " + std::to_string(sizes_.patch),
+                   std::to_string(image)));
     sizes_.side = image / sizes_.patch;
-    return require(sizes_.side % sizes_.merge == 0, "key clip.vision.patch_size",
+    // Encoders with rotated positions fit the grid to each image instead.
+    return require(vit_.rotary_2d || sizes_.side % sizes_.merge == 0, "key clip.vision.patch_size",
                    "a grid of patches that " + std::to_string(sizes_.merge) + " divides",
                    std::to_string(sizes_.side) + " patches a side");
   }

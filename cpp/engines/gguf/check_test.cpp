@@ -265,7 +265,7 @@ TEST(GgufCheckProjector, Keys) {
   expect_projector_error(set("use_silu", boolean(true)), "both use_gelu and use_silu");
   expect_projector_error(set("vision.image_size", f32(32)), "type u32");
   expect_projector_error(set("vision.image_size", u32(8193)), "from 0 to 8192");
-  expect_projector_error(set("vision.image_size", u32(36)), "a divisor of the image size 36");
+  expect_projector_error(set("vision.image_size", u32(7)), "at least one patch of 8");
   expect_projector_error(set("vision.patch_size", u32(0)), "from 1 to 1024");
   expect_projector_error(set("vision.attention.head_count", u32(0)), "at least 1");
   expect_projector_error(set("vision.attention.head_count", u32(3)), "a divisor of the embedding");
@@ -277,7 +277,8 @@ TEST(GgufCheckProjector, Keys) {
   expect_projector_error(set("vision.image_std", floats({0.5f, 0, 0.5f})), "positive numbers");
   expect_projector_error(set("vision.image_mean", floats({0.5f, 0.5f})), "3 numbers of type f32");
   expect_projector_error(set("vision.spatial_merge_size", u32(17)), "from 1 to 16");
-  expect_projector_error(set("vision.spatial_merge_size", u32(3)), "a grid of patches that 3");
+  expect_projector_error(set("vision.projector.scale_factor", u32(3)), "a grid of patches that 3",
+                         "gemma3");
 }
 
 TEST(GgufCheckProjector, PixelBounds) {
