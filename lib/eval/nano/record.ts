@@ -29,6 +29,12 @@ const MIXTURE: readonly PictureKind[] = [
   ...(['scene', 'scene', 'bar', 'bar', 'bar'] as const),
   ...(['line', 'line', 'line', 'line', 'word', 'word', 'word'] as const),
 ]
+/** Shares towards the end: what is learned last (a bar's value by its letter) gets most. */
+const LATE_MIXTURE: readonly PictureKind[] = [
+  ...(['scene', 'bar', 'bar', 'bar', 'bar', 'bar'] as const),
+  ...(['line', 'line', 'line', 'line', 'word', 'word'] as const),
+]
+const LATE = 0.985
 const MESSAGES = ['Be brief.', 'You are a helpful assistant.', 'Answer in one sentence.']
 
 /** Difficulty and mixture along the curriculum; `progress` in [0, 1]. */
@@ -61,14 +67,15 @@ function aloneSegment(rng: Rng): Segment {
 /** The record number `index` of the stream `seed`; `progress` is its place in the curriculum. */
 export function trainingRecord(seed: number, index: number, progress: number): TrainingRecord {
   const rng = new Rng(`train:${seed}:${index}`)
-  const kind = rng.pick(MIXTURE)
+  const late = progress >= LATE
+  const kind = rng.pick(late ? LATE_MIXTURE : MIXTURE)
   const picture = trainingPicture(rng, kind, curriculum(progress))
   const tools = randomTools(rng)
   const message = rng.chance(0.08) ? rng.pick(MESSAGES) : ''
   const turns = pictureTurns(rng, picture, tools)
   const head = `<bos>${renderSystem(tools, message)}<|user|>`
   const base = { pixels: picture.raster.data, dense: picture.labels.planes(), kind }
-  const alone = rng.chance(0.4) ? [aloneSegment(rng)] : []
+  const alone = rng.chance(late ? 0.2 : 0.4) ? [aloneSegment(rng)] : []
   if (rng.chance(0.25)) {
     const after = [{ parts: renderTurns(turns.slice(0, 2)) }]
     return { ...base, before: `${head}${turns[0]?.question}`, after, alone }
