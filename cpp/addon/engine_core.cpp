@@ -21,6 +21,9 @@ Status check_file(const std::string& path, gguf::ModelKind kind) {
 Result<std::shared_ptr<EngineCore>> EngineCore::open(const llama::LoadOptions& options) {
   std::shared_ptr<EngineCore> core(new EngineCore());
   core->options_ = options;
+  // Callbacks belong to the loading only; kept, they would keep its way to JavaScript open.
+  core->options_.on_progress = nullptr;
+  core->options_.cancel = nullptr;
   PM_TRY(check_file(options.model, gguf::ModelKind::kText));
   if (!options.mmproj.empty()) PM_TRY(check_file(options.mmproj, gguf::ModelKind::kProjector));
   auto model = llama::Model::load(options);
@@ -48,7 +51,8 @@ void EngineCore::start(EventSink sink) {
   config.max_requests = runner_->sequence_count();
   config.limits.tokens_per_step = options_.tokens_per_step;
   config.limits.prefill_while_decoding = std::max<size_t>(32, options_.tokens_per_step / 4);
-  auto preparer = std::make_shared<llama::Preparer>(model_, encoder_, std::move(chat_));
+  auto preparer = std::make_shared<llama::Preparer>(model_, encoder_, std::move(chat_),
+                                                    runner_->context_tokens());
   auto engine =
       std::make_shared<Engine>(std::move(runner_), std::move(preparer), config, std::move(sink));
   std::lock_guard lock(mutex_);

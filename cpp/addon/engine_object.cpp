@@ -4,6 +4,7 @@
 #include "addon/convert.h"
 #include "addon/instance_data.h"
 #include "addon/promise_worker.h"
+#include "addon/type_tags.h"
 #include "core/utf8.h"
 #include "engines/llama/jobs.h"
 
@@ -25,7 +26,10 @@ class LoadWorker final : public PromiseWorker {
         options_(std::move(options)),
         on_events_(Napi::Persistent(on_events)),
         on_progress_(std::make_shared<Napi::FunctionReference>(Napi::Persistent(on_progress))),
-        js_(std::make_shared<JsThread>(env, "mm-load-progress")) {
+        js_(std::make_shared<JsThread>(env, "mm-load-progress")),
+        cancel_(options_.cancel) {
+    // A worker that is terminated must not wait until gigabytes have been read.
+    napi_add_env_cleanup_hook(env, &LoadWorker::on_environment_exit, cancel_.get());
     // Weak: after the worker has gone a late report has nobody to tell.
     options_.on_progress = [js = js_, callback = std::weak_ptr(on_progress_)](float fraction) {
       js->post([callback, fraction](Napi::Env task_env) {
@@ -34,6 +38,10 @@ class LoadWorker final : public PromiseWorker {
         }
       });
     };
+  }
+
+  ~LoadWorker() override {
+    napi_remove_env_cleanup_hook(Env(), &LoadWorker::on_environment_exit, cancel_.get());
   }
 
  protected:
@@ -46,6 +54,7 @@ class LoadWorker final : public PromiseWorker {
 
   Napi::Value result(Napi::Env env) override {
     auto handle = Napi::External<std::shared_ptr<EngineCore>>::New(env, &core_);
+    handle.TypeTag(&kEngineCoreTag);
     return InstanceData::of(env).engine_class.New({handle, on_events_.Value()});
   }
 
@@ -53,7 +62,10 @@ class LoadWorker final : public PromiseWorker {
   llama::LoadOptions options_;
   Napi::FunctionReference on_events_;
   std::shared_ptr<Napi::FunctionReference> on_progress_;
+  static void on_environment_exit(void* token) { static_cast<CancelToken*>(token)->cancel(); }
+
   std::shared_ptr<JsThread> js_;
+  CancelTokenPtr cancel_;
   std::shared_ptr<EngineCore> core_;
 };
 
@@ -109,22 +121,31 @@ class DetokenizeWorker final : public PromiseWorker {
   std::string text_;
 };
 
-class DisposeWorker final : public PromiseWorker {
+// Stops the engine, then resolves as the last task of its JsThread: whoever awaits dispose() has
+// seen every event of every run.
+class DisposeWorker final : public Napi::AsyncWorker {
  public:
   DisposeWorker(Napi::Env env, std::shared_ptr<EngineCore> core, std::shared_ptr<JsThread> js)
-      : PromiseWorker(env), core_(std::move(core)), js_(std::move(js)) {}
+      : Napi::AsyncWorker(env),
+        deferred_(Napi::Promise::Deferred::New(env)),
+        core_(std::move(core)),
+        js_(std::move(js)) {}
+  Napi::Promise promise() const { return deferred_.Promise(); }
 
  protected:
-  Status execute() override {
-    core_->shutdown();
-    return {};
-  }
-  Napi::Value result(Napi::Env env) override {
-    js_->close();
-    return env.Undefined();
+  void Execute() override { core_->shutdown(); }
+  void OnOK() override {
+    if (!js_->is_open()) return deferred_.Resolve(Env().Undefined());  // disposed before
+    js_->hold();
+    js_->post([js = js_, deferred = deferred_](Napi::Env env) {
+      js->release_hold();
+      js->close();
+      deferred.Resolve(env.Undefined());
+    });
   }
 
  private:
+  Napi::Promise::Deferred deferred_;
   std::shared_ptr<EngineCore> core_;
   std::shared_ptr<JsThread> js_;
 };
@@ -153,7 +174,11 @@ EngineObject::EngineObject(const Napi::CallbackInfo& info) : ObjectWrap(info) {
   if (info.Length() != 2 || !info[0].IsExternal() || !info[1].IsFunction()) {
     throw_error(env, {ErrorCode::kInvalidRequest, "NativeEngine is made by loadEngine()"});
   }
-  core_ = *info[0].As<Napi::External<std::shared_ptr<EngineCore>>>().Data();
+  const auto handle = info[0].As<Napi::External<std::shared_ptr<EngineCore>>>();
+  if (!handle.CheckTypeTag(&kEngineCoreTag)) {
+    throw_error(env, {ErrorCode::kInvalidRequest, "expected an EngineCore, found another handle"});
+  }
+  core_ = *handle.Data();
   js_ = std::make_shared<JsThread>(env, "mm-events");
   on_events_ = std::make_shared<Napi::FunctionReference>(
       Napi::Persistent(info[1].As<Napi::Function>()));
@@ -270,7 +295,10 @@ Napi::Value EngineObject::run_job(
     });
   };
   // A job that is not taken is destroyed and answers by itself that the engine was disposed.
-  engine->run_job(make(core_->model(), std::move(text), std::move(cancel), std::move(done)));
+  cancel->on_cancel([weak_engine = std::weak_ptr(engine)] {
+    if (const auto live = weak_engine.lock()) live->wake();
+  });
+  engine->run_job(make(core_->model(), std::move(text), cancel, std::move(done)), cancel);
   return deferred->Promise();
 }
 
@@ -295,7 +323,10 @@ Napi::Value EngineObject::embed(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value EngineObject::dispose(const Napi::CallbackInfo& info) {
-  return PromiseWorker::start(new DisposeWorker(info.Env(), core_, js_));
+  auto* worker = new DisposeWorker(info.Env(), core_, js_);
+  const Napi::Promise promise = worker->promise();
+  worker->Queue();
+  return promise;
 }
 
 }  // namespace pm::addon

@@ -46,6 +46,11 @@ void JsThread::release_hold() {
   if (--holds_ == 0 && state_->open) function_.Unref(env_);
 }
 
+bool JsThread::is_open() const {
+  std::lock_guard lock(state_->mutex);
+  return state_->open;
+}
+
 void JsThread::close() {
   std::lock_guard lock(state_->mutex);
   if (!state_->open) return;

@@ -31,6 +31,7 @@ class JsThread {
   void hold();
   void release_hold();
   void close();
+  bool is_open() const;
 
  private:
   // Shared with the finalizer, which may outlive the JsThread.

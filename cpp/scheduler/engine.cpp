@@ -9,6 +9,18 @@ double ms_since(Clock::time_point start) {
   return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
 }
 
+// Nothing may throw out of a lane: the process would end.
+template <typename T, typename Work>
+Result<T> without_throwing(Work work) {
+  try {
+    return work();
+  } catch (const std::bad_alloc&) {
+    return Error{ErrorCode::kOutOfMemory, "out of memory while preparing the prompt"};
+  } catch (const std::exception& e) {
+    return Error{ErrorCode::kInternal, std::string("preparing the prompt: ") + e.what()};
+  }
+}
+
 Clock::time_point budget_deadline(const Request& request) {
   return request.submitted +
          std::chrono::duration_cast<Clock::duration>(
@@ -43,6 +55,7 @@ void Engine::stop(const Error& reason) {
   }
   runner_->interrupt();
   wake_.notify_one();
+
   // Lanes first: a job that finishes now posts into an inbox nobody reads any more.
   text_lane_.stop();
   media_lane_.stop();
@@ -60,12 +73,15 @@ bool Engine::post(Command command) {
 }
 
 bool Engine::submit(RequestPtr request) { return post(Submit{std::move(request)}); }
+void Engine::wake() { post(Wake{}); }
 void Engine::cancel(RequestId id) { post(Cancel{id}); }
 void Engine::finish(RequestId id) { post(Finish{id}); }
 void Engine::tool_result(RequestId id, std::string call_id, std::string content) {
   post(ToolResult{id, std::move(call_id), std::move(content)});
 }
-bool Engine::run_job(EngineJob job) { return post(std::move(job)); }
+bool Engine::run_job(EngineJob job, CancelTokenPtr cancel) {
+  return post(NewJob{std::move(job), std::move(cancel)});
+}
 
 // ---- the engine thread ----
 
@@ -77,13 +93,14 @@ void Engine::loop() {
     }
     check_budgets();
     remove_retired();
-    admit();
+    if (!job_waits()) admit();
     admit_answers();
     run_jobs();
     step();
     remove_retired();
-    // Again: what the step freed must be given on before this thread may go to sleep.
-    admit();
+    // Again: what the step freed must be given on before this thread may go to sleep. Jobs that
+    // wait for a slot were there first.
+    if (!job_waits()) admit();
     admit_answers();
     publish();
   }
@@ -99,12 +116,16 @@ void Engine::loop() {
 
 bool Engine::runnable() const {
   const bool job_can_run = std::any_of(jobs_.begin(), jobs_.end(), [this](const RunningJob& job) {
-    return job.seq >= 0 || !free_slots_.empty();
+    return job.seq >= 0 || !free_slots_.empty() || job.cancel->cancelled();
   });
   if (job_can_run) return true;
   return std::any_of(sequences_.begin(), sequences_.end(), [](const auto& s) {
     return s->phase == Phase::kPrefill || s->phase == Phase::kDecode;
   });
+}
+
+bool Engine::job_waits() const {
+  return std::any_of(jobs_.begin(), jobs_.end(), [](const RunningJob& job) { return job.seq < 0; });
 }
 
 std::optional<Clock::time_point> Engine::next_deadline() const {
@@ -150,7 +171,8 @@ void Engine::apply(Submit& command) {
   Worker& lane = request->media.empty() ? text_lane_ : media_lane_;
   lane.post([this, request] {
     if (request->cancel->cancelled()) return;
-    post(Prepared{request->id, preparer_->prepare(*request)});
+    post(Prepared{request->id, without_throwing<PreparedPrompt>(
+                                   [&] { return preparer_->prepare(*request); })});
   });
 }
 
@@ -209,7 +231,9 @@ void Engine::apply(ToolResult& command) {
   text_lane_.post([this, request, body = sequence->call_body,
                    content = std::move(command.content)] {
     if (request->cancel->cancelled()) return;
-    post(ToolTokens{request->id, preparer_->tool_answer(*request, body, content)});
+    post(ToolTokens{request->id, without_throwing<ToolAnswer>([&] {
+                      return preparer_->tool_answer(*request, body, content);
+                    })});
   });
 }
 
@@ -217,13 +241,21 @@ void Engine::apply(ToolTokens& command) {
   Sequence* sequence = find(command.id);
   if (!sequence || sequence->phase != Phase::kToolWait) return;
   if (!command.result) return fail(*sequence, command.result.error());
-  sequence->answer = std::move(command.result).value();
+  const int64_t limit = sequence->request->max_tokens;
+  if (limit > 0 && sequence->usage.output_tokens >= limit) {
+    return end(*sequence, FinishReason::kLength);
+  }
+  ToolAnswer answer = std::move(command.result).value();
+  sequence->answer = std::move(answer.tokens);
+  sequence->answer_reasons = answer.starts_in_reasoning;
   // The token that closed the call has been sampled but not evaluated yet.
   sequence->answer.insert(sequence->answer.begin(), sequence->next_token);
   sequence->phase = Phase::kAnswerWait;
 }
 
-void Engine::apply(EngineJob& command) { jobs_.push_back({std::move(command)}); }
+void Engine::apply(NewJob& command) {
+  jobs_.push_back({std::move(command.run), std::move(command.cancel)});
+}
 
 void Engine::check_budgets() {
   const auto now = Clock::now();
@@ -297,7 +329,7 @@ void Engine::admit_answers() {
     sequence->phase = Phase::kPrefill;
     others_progress = true;
     std::vector<Segment> segments;
-    sequence->stream.resume(segments);
+    sequence->stream.resume(sequence->answer_reasons, segments);
     report(*sequence, segments);
   }
 }
@@ -305,6 +337,7 @@ void Engine::admit_answers() {
 void Engine::run_jobs() {
   std::erase_if(jobs_, [this](RunningJob& job) {
     if (job.seq < 0) {
+      if (job.cancel->cancelled()) return true;  // destroyed: it answers by itself
       if (free_slots_.empty()) return false;
       job.seq = free_slots_.back();
       free_slots_.pop_back();

@@ -48,8 +48,10 @@ class Engine {
   void cancel(RequestId id);
   void finish(RequestId id);
   void tool_result(RequestId id, std::string call_id, std::string content);
-  // False after stop().
-  bool run_job(EngineJob job);
+  // False after stop(). A job whose token is cancelled before it got a sequence is destroyed; call
+  // wake() after cancelling.
+  bool run_job(EngineJob job, CancelTokenPtr cancel);
+  void wake();
   EngineStats stats() const { return stats_cell_.read(); }
 
   // Ends every request with `reason` and joins. Idempotent.
@@ -76,10 +78,15 @@ class Engine {
   };
   struct ToolTokens {
     RequestId id;
-    Result<std::vector<Token>> result;
+    Result<ToolAnswer> result;
   };
+  struct NewJob {
+    EngineJob run;
+    CancelTokenPtr cancel;
+  };
+  struct Wake {};
   using Command =
-      std::variant<Submit, Prepared, Cancel, Finish, ToolResult, ToolTokens, EngineJob>;
+      std::variant<Submit, Prepared, Cancel, Finish, ToolResult, ToolTokens, NewJob, Wake>;
 
   bool post(Command command);
   void loop();
@@ -92,7 +99,8 @@ class Engine {
   void apply(Finish& command);
   void apply(ToolResult& command);
   void apply(ToolTokens& command);
-  void apply(EngineJob& command);
+  void apply(NewJob& command);
+  void apply(Wake&) {}
 
   void check_budgets();
   void admit();
@@ -108,6 +116,7 @@ class Engine {
 
   size_t token_limit(const Sequence& sequence) const;
   bool runnable() const;
+  bool job_waits() const;
   std::optional<Clock::time_point> next_deadline() const;
   Sequence* find(RequestId id);
 
@@ -127,6 +136,7 @@ class Engine {
   std::vector<SeqId> free_slots_;
   struct RunningJob {
     EngineJob run;
+    CancelTokenPtr cancel;
     SeqId seq = -1;  // -1: waits for a free slot
   };
   std::vector<RunningJob> jobs_;

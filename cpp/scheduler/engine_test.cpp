@@ -6,6 +6,7 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <future>
 #include <map>
 #include <random>
 
@@ -133,6 +134,7 @@ class ArgmaxSampler final : public TokenSampler {
 class FakePreparer final : public PromptPreparer {
  public:
   Result<PreparedPrompt> prepare(const Request& request) override {
+    if (request.messages == "throw") throw std::runtime_error("a preparer that throws");
     if (request.messages == "bad") return Error{ErrorCode::kInvalidRequest, "bad prompt"};
     PreparedPrompt prepared;
     if (!request.media.empty()) {
@@ -145,10 +147,11 @@ class FakePreparer final : public PromptPreparer {
     prepared.sampler = std::make_unique<ArgmaxSampler>();
     return prepared;
   }
-  Result<std::vector<Token>> tool_answer(const Request&, const std::string&,
-                                         const std::string& content) override {
+  Result<ToolAnswer> tool_answer(const Request&, const std::string&,
+                                 const std::string& content) override {
+    if (content == "throw") throw std::runtime_error("a preparer that throws");
     const std::string text = "[" + content + "]";
-    return std::vector<Token>(text.begin(), text.end());
+    return ToolAnswer{std::vector<Token>(text.begin(), text.end()), false};
   }
 };
 
@@ -356,8 +359,10 @@ TEST_F(EngineTest, APreparationThatFailsConcernsOneRequest) {
   start();
   engine_->submit(request(1, "bad"));
   engine_->submit(request(2, "q>fine"));
-  wait_terminal(2);
+  engine_->submit(request(3, "throw"));
+  wait_terminal(3);
   EXPECT_EQ(terminal_of(1).error.code, ErrorCode::kInvalidRequest);
+  EXPECT_EQ(terminal_of(3).error.code, ErrorCode::kInternal);
   EXPECT_EQ(text_of(2), "fine");
 }
 
@@ -390,7 +395,7 @@ TEST_F(EngineTest, JobsRunBetweenStepsAndAnswerWhenTheEngineStops) {
   engine_->run_job([&](ModelRunner&, SeqId seq) {
     EXPECT_EQ(seq, 0);
     return ++calls == 3;
-  });
+  }, std::make_shared<CancelToken>());
   engine_->submit(request(1, "q>hey"));
   wait_terminal(1);
   EXPECT_EQ(calls.load(), 3);
@@ -399,9 +404,44 @@ TEST_F(EngineTest, JobsRunBetweenStepsAndAnswerWhenTheEngineStops) {
   engine_->submit(request(2, "q>hey"));
   auto watched = std::make_shared<int>(0);
   const std::weak_ptr<int> watch = watched;
-  engine_->run_job([watched = std::move(watched)](ModelRunner&, SeqId) { return false; });
+  engine_->run_job([watched = std::move(watched)](ModelRunner&, SeqId) { return false; },
+                   std::make_shared<CancelToken>());
   engine_->stop({ErrorCode::kDisposed, "gone"});
   EXPECT_TRUE(watch.expired()) << "a job that never ran is destroyed";
+}
+
+TEST_F(EngineTest, AJobThatWaitsForASlotCanBeCancelled) {
+  start(1);
+  engine_->submit(request(1, "q><tool_call>{}</tool_call>"));  // holds the only slot
+  wait_for([](const auto& events) {
+    return std::any_of(events.begin(), events.end(),
+                       [](const Event& e) { return e.type == EventType::kToolCall; });
+  });
+  auto cancel = std::make_shared<CancelToken>();
+  std::promise<void> destroyed;
+  auto watched = std::shared_ptr<int>(new int(0), [&](int* p) {
+    delete p;
+    destroyed.set_value();
+  });
+  engine_->run_job([watched = std::move(watched)](ModelRunner&, SeqId) { return true; }, cancel);
+  cancel->cancel();
+  engine_->wake();
+  EXPECT_EQ(destroyed.get_future().wait_for(std::chrono::seconds(20)), std::future_status::ready);
+}
+
+TEST_F(EngineTest, ToolAnswersDoNotExceedMaxTokens) {
+  start();
+  auto r = request(1, "q><tool_call>{}</tool_call>more");
+  r->max_tokens = 25;  // the length of the call
+  engine_->submit(r);
+  wait_for([](const auto& events) {
+    return std::any_of(events.begin(), events.end(),
+                       [](const Event& e) { return e.type == EventType::kToolCall; });
+  });
+  engine_->tool_result(1, "call_1_0", "5");
+  wait_terminal(1);
+  EXPECT_EQ(terminal_of(1).reason, FinishReason::kLength);
+  EXPECT_LE(terminal_of(1).usage.output_tokens, 25);
 }
 
 TEST_F(EngineTest, RandomCancelsNeverDisturbOthers) {

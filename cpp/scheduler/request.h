@@ -59,6 +59,11 @@ struct PreparedPrompt {
   std::unique_ptr<TokenSampler> sampler;
 };
 
+struct ToolAnswer {
+  std::vector<Token> tokens;
+  bool starts_in_reasoning = false;
+};
+
 // Turns requests into prompts, off the engine thread.
 class PromptPreparer {
  public:
@@ -66,9 +71,9 @@ class PromptPreparer {
   virtual Result<PreparedPrompt> prepare(const Request& request) = 0;
   // The tokens that answer an open tool call: the result and what the chat template puts around
   // it, up to where generation goes on. `call_body` is what the model wrote between the tags.
-  virtual Result<std::vector<Token>> tool_answer(const Request& request,
-                                                 const std::string& call_body,
-                                                 const std::string& content) = 0;
+  virtual Result<ToolAnswer> tool_answer(const Request& request,
+                                         const std::string& call_body,
+                                         const std::string& content) = 0;
 };
 
 }  // namespace pm

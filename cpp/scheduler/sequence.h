@@ -35,6 +35,7 @@ struct Sequence {
   std::string call_id;
   std::string call_body;
   std::vector<Token> answer;  // waiting for memory
+  bool answer_reasons = false;  // the template opens <think> again after it
 
   Usage usage;
   double encode_ms = 0;

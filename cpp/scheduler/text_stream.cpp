@@ -31,8 +31,9 @@ void TextStream::feed(std::string_view bytes, std::vector<Segment>& out) {
   if (!waits_for_tool_) advance(out);
 }
 
-void TextStream::resume(std::vector<Segment>& out) {
+void TextStream::resume(bool in_reasoning, std::vector<Segment>& out) {
   waits_for_tool_ = false;
+  if (in_reasoning) mode_ = Mode::kReasoning;
   advance(out);
 }
 

@@ -32,7 +32,7 @@ Outcome run(TextStream& stream, const std::string& text, size_t size) {
     add(outcome, out);
     if (stream.waits_for_tool()) {
       out.clear();
-      stream.resume(out);
+      stream.resume(false, out);
       add(outcome, out);
     }
   }
@@ -102,7 +102,7 @@ TEST(TextStream, KeepsTextAfterACallUntilItIsAnswered) {
   EXPECT_EQ(out[0].kind, Kind::kToolCall);
   EXPECT_TRUE(stream.waits_for_tool());
   out.clear();
-  stream.resume(out);
+  stream.resume(false, out);
   ASSERT_EQ(out.size(), 1u);
   EXPECT_EQ(out[0].text, "after");
 }

@@ -64,11 +64,15 @@ std::string LogCapture::reason(const std::string& fallback) const {
   return line.size() > 500 ? line.substr(0, 500) + "…" : line;
 }
 
-Status guarded(ErrorCode code, const std::string& what, const std::function<Status()>& body) {
-  struct Depth {
-    Depth() { ++guard_depth; }
-    ~Depth() { --guard_depth; }
-  } depth;
+namespace {
+
+Status run_at_depth(int depth, ErrorCode code, const std::string& what,
+                    const std::function<Status()>& body) {
+  struct Restore {
+    int before = guard_depth;
+    ~Restore() { guard_depth = before; }
+  } restore;
+  guard_depth = depth;
   try {
     return body();
   } catch (const std::bad_alloc&) {
@@ -76,6 +80,16 @@ Status guarded(ErrorCode code, const std::string& what, const std::function<Stat
   } catch (const std::exception& e) {
     return Error{code, what + ": " + e.what()};
   }
+}
+
+}  // namespace
+
+Status guarded(ErrorCode code, const std::string& what, const std::function<Status()>& body) {
+  return run_at_depth(1, code, what, body);
+}
+
+Status caught(ErrorCode code, const std::string& what, const std::function<Status()>& body) {
+  return run_at_depth(0, code, what, body);
 }
 
 }  // namespace pm::llama

@@ -35,4 +35,8 @@ class LogCapture {
 // Only for work on the calling thread: an assertion inside a compute graph must not unwind.
 Status guarded(ErrorCode code, const std::string& what, const std::function<Status()>& body);
 
+// The same for work that evaluates a graph: exceptions become errors, a failed assertion still ends
+// the process, because the other threads of the graph would be left waiting at a barrier.
+Status caught(ErrorCode code, const std::string& what, const std::function<Status()>& body);
+
 }  // namespace pm::llama

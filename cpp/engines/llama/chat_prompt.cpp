@@ -1,5 +1,6 @@
 #include "engines/llama/chat_prompt.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <random>
 
@@ -7,7 +8,8 @@
 
 namespace pm::llama {
 
-using nlohmann::json;
+// Ordered: models are trained on arguments and schemas as they were written.
+using json = nlohmann::ordered_json;
 
 // Something that takes the place of a marker in the rendered prompt.
 struct ChatPrompt::Insertion {
@@ -26,13 +28,28 @@ std::string random_marker() {
   return buffer;
 }
 
-common_chat_tool_call parse_call(const json& call) {
-  common_chat_tool_call parsed;
-  parsed.id = call.value("id", "");
-  parsed.name = call.contains("tool") ? call.value("tool", "") : call.value("name", "");
-  const char* key = call.contains("args") ? "args" : "arguments";
-  parsed.arguments = call.contains(key) ? call[key].dump() : "{}";
-  return parsed;
+// A string field, or "" where the model or caller put something else.
+std::string text_field(const json& object, const char* key) {
+  const auto found = object.find(key);
+  return found != object.end() && found->is_string() ? found->get<std::string>() : "";
+}
+
+std::string tool_name(const json& call) {
+  const std::string tool = text_field(call, "tool");
+  return tool.empty() ? text_field(call, "name") : tool;
+}
+
+// '<' spelt as an escape is no tag for any tokenizer; only valid inside JSON.
+std::string without_tags(std::string json_text) {
+  for (size_t at = 0; (at = json_text.find('<', at)) != std::string::npos; at += 6) {
+    json_text.replace(at, 1, "\\u003c");
+  }
+  return json_text;
+}
+
+bool ends_in_reasoning(const std::string& prompt) {
+  const size_t last = prompt.find_last_not_of(" \n");
+  return last != std::string::npos && prompt.substr(0, last + 1).ends_with("<think>");
 }
 
 }  // namespace
@@ -46,18 +63,20 @@ class ChatPrompt::Draft {
     common_chat_msg msg;
     msg.role = message.at("role").get<std::string>();
     msg.tool_call_id = message.value("tool_call_id", "");
-    const json& content = message.at("content");
-    for (const json& part : content) {
+    std::vector<std::string> texts;  // a run of text parts: together they may spell a tag
+    for (const json& part : message.at("content")) {
       if (part.at("type") == "text") {
-        add_text(msg, part.at("text").get<std::string>());
-      } else {
-        PromptPart medium;
-        medium.media = part.at("index").get<int>();
-        add_marker(msg, std::move(medium));
+        texts.push_back(part.at("text").get<std::string>());
+        continue;
       }
+      add_texts(msg, texts);
+      PromptPart medium;
+      medium.media = part.at("index").get<int>();
+      append(msg, "media_marker", mark(std::move(medium)));
     }
+    add_texts(msg, texts);
     if (message.contains("tool_calls")) {
-      for (const json& call : message["tool_calls"]) msg.tool_calls.push_back(parse_call(call));
+      for (const json& call : message["tool_calls"]) msg.tool_calls.push_back(past_call(call));
     }
     inputs.messages.push_back(std::move(msg));
   }
@@ -65,8 +84,11 @@ class ChatPrompt::Draft {
   void add_tools(const std::string& tools_json) {
     if (tools_json.empty()) return;
     for (const json& tool : json::parse(tools_json)) {
-      inputs.tools.push_back({tool.at("name").get<std::string>(), tool.value("description", ""),
-                              tool.value("parameters", json::object()).dump()});
+      std::string description = text_field(tool, "description");
+      if (model_.spells_special_token(description)) description = plain(std::move(description));
+      const json parameters = tool.value("parameters", json::object());
+      inputs.tools.push_back(
+          {tool.at("name").get<std::string>(), description, defused(parameters).dump()});
     }
   }
 
@@ -94,7 +116,13 @@ class ChatPrompt::Draft {
       }
       if (at > from) parts.push_back({rendered.substr(from, at - from), true, -1});
       if (next == nullptr) break;
-      if (next->part.media >= 0 || !next->part.text.empty()) parts.push_back(next->part);
+      if (next->part.media >= 0) {
+        parts.push_back(next->part);
+      } else {
+        for (auto& piece : model_.split_inside_tags(next->part.text)) {
+          parts.push_back({std::move(piece), false, -1});
+        }
+      }
       from = at + next->marker.size();
     }
     return parts;
@@ -103,13 +131,47 @@ class ChatPrompt::Draft {
   common_chat_templates_inputs inputs;
 
  private:
-  void add_text(common_chat_msg& msg, const std::string& text) {
-    // Ordinary text goes through the template as it is and is tokenized together with it.
-    const bool hostile = model_.spells_special_token(text);
-    append(msg, "text", hostile ? plain(text) : text);
+  void add_texts(common_chat_msg& msg, std::vector<std::string>& texts) {
+    std::string all;
+    for (const auto& text : texts) all += text;
+    if (model_.spells_special_token(all)) {
+      append(msg, "text", plain(all));
+    } else {
+      // Ordinary text goes through the template as it is and is tokenized together with it.
+      for (auto& text : texts) append(msg, "text", std::move(text));
+    }
+    texts.clear();
   }
-  void add_marker(common_chat_msg& msg, PromptPart part) {
-    append(msg, "media_marker", mark(std::move(part)));
+  // The same value with a marker for every string that spells a tag. Escapes would not last: the
+  // template engine parses the arguments and writes them again.
+  json defused(const json& value) {
+    if (value.is_string()) {
+      const auto text = value.get<std::string>();
+      if (!model_.spells_special_token(text)) return value;
+      const std::string quoted = json(text).dump();
+      return plain(quoted.substr(1, quoted.size() - 2));
+    }
+    if (value.is_array()) {
+      json copy = json::array();
+      for (const json& item : value) copy.push_back(defused(item));
+      return copy;
+    }
+    if (value.is_object()) {
+      json copy = json::object();
+      for (const auto& [key, item] : value.items()) {
+        copy[defused(json(key)).get<std::string>()] = defused(item);
+      }
+      return copy;
+    }
+    return value;
+  }
+  common_chat_tool_call past_call(const json& call) {
+    common_chat_tool_call past;
+    past.id = text_field(call, "id");
+    past.name = tool_name(call);
+    const char* key = call.contains("args") ? "args" : "arguments";
+    past.arguments = call.contains(key) ? defused(call[key]).dump() : "{}";
+    return past;
   }
   static void append(common_chat_msg& msg, const char* type, std::string text) {
     msg.content_parts.push_back({type, std::move(text)});
@@ -140,18 +202,21 @@ std::string ChatPrompt::apply(const common_chat_templates_inputs& inputs) const 
   return common_chat_templates_apply(templates_.get(), inputs).prompt;
 }
 
+ChatPrompt::Draft ChatPrompt::draft_of(const Request& request) const {
+  Draft draft(*model_);
+  for (const json& message : json::parse(request.messages)) draft.add(message);
+  draft.add_tools(request.tools);
+  draft.inputs.enable_thinking = request.cot;
+  draft.inputs.force_pure_content = true;  // the tool router reads the calls, not llama.cpp
+  return draft;
+}
+
 Result<RenderedPrompt> ChatPrompt::render(const Request& request) const {
   RenderedPrompt rendered;
   const Status status = guarded(ErrorCode::kInvalidRequest, "chat template", [&]() -> Status {
-    Draft draft(*model_);
-    for (const json& message : json::parse(request.messages)) draft.add(message);
-    draft.add_tools(request.tools);
-    draft.inputs.enable_thinking = request.cot;
-    draft.inputs.force_pure_content = true;  // the tool router reads the calls, not llama.cpp
+    const Draft draft = draft_of(request);
     const std::string prompt = apply(draft.inputs);
-    const size_t last = prompt.find_last_not_of(" \n");
-    rendered.starts_in_reasoning =
-        last != std::string::npos && prompt.substr(0, last + 1).ends_with("<think>");
+    rendered.starts_in_reasoning = ends_in_reasoning(prompt);
     rendered.parts = draft.split(prompt);
     return {};
   });
@@ -159,71 +224,75 @@ Result<RenderedPrompt> ChatPrompt::render(const Request& request) const {
   return rendered;
 }
 
-Result<std::vector<PromptPart>> ChatPrompt::render_tool_answer(const Request& request,
-                                                               const std::string& call_body,
-                                                               const std::string& content) const {
-  std::vector<PromptPart> parts;
-  const Status status = guarded(ErrorCode::kToolFailed, "chat template", [&]() -> Status {
-    std::string safe = content;
-    if (model_->spells_special_token(safe)) {
-      // JSON may spell '<' as an escape: then it is no tag for any tokenizer.
-      for (size_t at = 0; (at = safe.find('<', at)) != std::string::npos; at += 6) {
-        safe.replace(at, 1, "\\u003c");
-      }
-    }
-    Draft draft(*model_);
-    for (const json& message : json::parse(request.messages)) draft.add(message);
-    draft.add_tools(request.tools);
-    draft.inputs.enable_thinking = request.cot;
-    draft.inputs.force_pure_content = true;
+// What the template writes after a call of `tool` whose result stands behind the marker `result`.
+std::string ChatPrompt::render_result(Draft& draft, const std::string& tool,
+                                      const std::string& result) const {
+  const auto conversation = draft.inputs.messages;
+  draft.inputs.add_generation_prompt = false;
+  const std::string before = apply(draft.inputs);
+  draft.inputs.add_generation_prompt = true;
 
-    json call = json::parse(call_body, nullptr, false);
-    if (!call.is_object()) call = json{{"tool", "unknown"}, {"args", json::object()}};
+  // The arguments are cut off again: what the model wrote is in the cache already.
+  common_chat_msg call;
+  call.role = "assistant";
+  call.tool_calls.push_back({tool, "{}", "call_0"});
+  common_chat_msg answer;
+  answer.role = "tool";
+  answer.tool_call_id = "call_0";
+  answer.tool_name = tool;
+  answer.content = result;
+  draft.inputs.messages.push_back(call);
+  draft.inputs.messages.push_back(answer);
+  std::string prompt = apply(draft.inputs);
+  const size_t at = prompt.find(result);
+  const std::string closing = "</tool_call>";
+  if (at != std::string::npos) {
+    const size_t close = prompt.rfind(closing, at);
+    // Not one that somebody wrote earlier in the conversation.
+    const auto shared = std::mismatch(before.begin(), before.end(), prompt.begin(), prompt.end());
+    const auto common = static_cast<size_t>(shared.first - before.begin());
+    if (close != std::string::npos && close >= common) return prompt.substr(close + closing.size());
+  }
+
+  // The template has no tool role: the result comes back as the user's next message.
+  draft.inputs.messages = conversation;
+  const std::string call_end = draft.plain("");
+  common_chat_msg said;
+  said.role = "assistant";
+  said.content = call_end;
+  common_chat_msg told;
+  told.role = "user";
+  told.content = "<tool_response>" + result + "</tool_response>";
+  draft.inputs.messages.push_back(said);
+  draft.inputs.messages.push_back(told);
+  prompt = apply(draft.inputs);
+  const size_t end = prompt.find(call_end);
+  return end == std::string::npos ? "" : prompt.substr(end + call_end.size());
+}
+
+Result<RenderedPrompt> ChatPrompt::render_tool_answer(const Request& request,
+                                                      const std::string& call_body,
+                                                      const std::string& content) const {
+  RenderedPrompt rendered;
+  const Status status = guarded(ErrorCode::kToolFailed, "chat template", [&]() -> Status {
+    Draft draft = draft_of(request);
+    const json call = json::parse(call_body, nullptr, false);
+    const std::string name = call.is_object() ? tool_name(call) : "";
+    const bool usable = !name.empty() && !model_->spells_special_token(name);
+    const std::string safe =
+        model_->spells_special_token(content) ? without_tags(content) : content;
     const std::string result = draft.plain(safe);
-    common_chat_msg assistant;
-    assistant.role = "assistant";
-    assistant.tool_calls.push_back(parse_call(call));
-    assistant.tool_calls.back().id = "call_0";
-    common_chat_msg tool;
-    tool.role = "tool";
-    tool.tool_call_id = "call_0";
-    tool.tool_name = assistant.tool_calls.back().name;
-    tool.content = result;
-    draft.inputs.messages.push_back(assistant);
-    draft.inputs.messages.push_back(tool);
-    std::string prompt = apply(draft.inputs);
-    size_t after = std::string::npos;
-    const size_t at = prompt.find(result);
-    if (at != std::string::npos) {
-      const std::string closing = "</tool_call>";
-      const size_t close = prompt.rfind(closing, at);
-      if (close != std::string::npos) after = close + closing.size();
+    const std::string after = render_result(draft, usable ? name : "unknown", result);
+    if (after.empty()) {
+      return Error{ErrorCode::kToolFailed,
+                   "the model's chat template shows neither tool results nor replies"};
     }
-    if (after == std::string::npos) {
-      // The template has no tool role: the result comes back as the user's next message.
-      draft.inputs.messages.resize(draft.inputs.messages.size() - 2);
-      const std::string call_end = draft.plain("");
-      common_chat_msg said;
-      said.role = "assistant";
-      said.content = call_end;
-      common_chat_msg answer;
-      answer.role = "user";
-      answer.content = "<tool_response>" + result + "</tool_response>";
-      draft.inputs.messages.push_back(said);
-      draft.inputs.messages.push_back(answer);
-      prompt = apply(draft.inputs);
-      const size_t end = prompt.find(call_end);
-      if (end == std::string::npos) {
-        return Error{ErrorCode::kToolFailed,
-                     "the model's chat template shows neither tool results nor replies"};
-      }
-      after = end + call_end.size();
-    }
-    parts = draft.split(prompt.substr(after));
+    rendered.starts_in_reasoning = ends_in_reasoning(after);
+    rendered.parts = draft.split(after);
     return {};
   });
   if (!status) return status.error();
-  return parts;
+  return rendered;
 }
 
 }  // namespace pm::llama

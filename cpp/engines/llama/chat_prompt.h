@@ -24,9 +24,9 @@ class ChatPrompt {
 
   Result<RenderedPrompt> render(const Request& request) const;
   // What follows an open tool call: its result and what the template puts around it.
-  Result<std::vector<PromptPart>> render_tool_answer(const Request& request,
-                                                     const std::string& call_body,
-                                                     const std::string& content) const;
+  Result<RenderedPrompt> render_tool_answer(const Request& request,
+                                            const std::string& call_body,
+                                            const std::string& content) const;
   bool has_template() const { return has_template_; }
 
  private:
@@ -35,6 +35,8 @@ class ChatPrompt {
 
   explicit ChatPrompt(std::shared_ptr<Model> model) : model_(std::move(model)) {}
   std::string apply(const common_chat_templates_inputs& inputs) const;
+  Draft draft_of(const Request& request) const;
+  std::string render_result(Draft& draft, const std::string& tool, const std::string& result) const;
 
   std::shared_ptr<Model> model_;
   common_chat_templates_ptr templates_;

@@ -22,11 +22,15 @@ class ChunkedJob {
  public:
   ChunkedJob(std::shared_ptr<Model> model, std::string text, CancelTokenPtr cancel,
              std::function<void(Result<T>)> done)
-      : model_(std::move(model)), cancel_(std::move(cancel)), done_(std::move(done)) {
-    tokens_ = model_->tokenize(text, true, false);
-  }
+      : model_(std::move(model)),
+        text_(std::move(text)),
+        cancel_(std::move(cancel)),
+        done_(std::move(done)) {}
+  // Destroyed before it could run: the caller still gets an answer.
   virtual ~ChunkedJob() {
-    if (done_) done_(Error{ErrorCode::kDisposed, "the engine was disposed"});
+    if (!done_) return;
+    done_(cancel_->cancelled() ? Error{ErrorCode::kCancelled, "the run was cancelled"}
+                               : Error{ErrorCode::kDisposed, "the engine was disposed"});
   }
 
   bool run(ModelRunner& any_runner, SeqId seq) {
@@ -34,10 +38,9 @@ class ChunkedJob {
     if (cancel_->cancelled()) {
       return answer(Error{ErrorCode::kCancelled, "the run was cancelled"});
     }
-    if (tokens_.empty() || tokens_.size() > runner.context_tokens()) {
-      return answer(Error{ErrorCode::kContextOverflow,
-                          "expected 1 to " + std::to_string(runner.context_tokens()) +
-                              " tokens, found " + std::to_string(tokens_.size())});
+    if (tokens_.empty()) {
+      const Status status = tokenize(runner.context_tokens());
+      if (!status) return answer(status.error());
     }
     const size_t count = std::min(runner.max_outputs(), tokens_.size() - at_);
     const Status status = runner.decode_all_outputs(
@@ -58,11 +61,24 @@ class ChunkedJob {
   std::vector<Token> tokens_;
 
  private:
+  // On the engine thread, at the first turn: never on the JavaScript thread. A text that cannot fit
+  // is refused by its length before it costs anything.
+  Status tokenize(size_t context_tokens) {
+    if (text_.size() <= context_tokens * model_->longest_piece()) {
+      tokens_ = model_->tokenize(text_, true, false);
+      if (!tokens_.empty() && tokens_.size() <= context_tokens) return {};
+    }
+    return Error{ErrorCode::kContextOverflow,
+                 "expected a text of 1 to " + std::to_string(context_tokens) +
+                     " tokens, found " + std::to_string(text_.size()) + " bytes of text"};
+  }
+
   bool answer(Result<T> result) {
     std::exchange(done_, nullptr)(std::move(result));
     return true;
   }
 
+  std::string text_;
   CancelTokenPtr cancel_;
   std::function<void(Result<T>)> done_;
   size_t at_ = 0;

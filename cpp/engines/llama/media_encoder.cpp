@@ -121,6 +121,9 @@ Result<Prompt> MediaEncoder::encode(const std::vector<PromptPart>& parts,
   std::map<std::string, int> uses;  // digest → times it appears in this prompt
   for (size_t i = 0; i < parts.size(); ++i) {
     if (parts[i].media >= 0) {
+      if (static_cast<size_t>(parts[i].media) >= bitmaps.size()) {
+        return Error{ErrorCode::kInvalidRequest, "expected the index of a medium of this request"};
+      }
       inputs[i].bitmap = bitmaps[static_cast<size_t>(parts[i].media)].get();
       ++uses[media[static_cast<size_t>(parts[i].media)].digest];
     } else {
@@ -176,7 +179,12 @@ Result<std::shared_ptr<const MediaEmbedding>> MediaEncoder::encode_chunk(
     const mtmd_input_chunk* chunk, const std::string& cache_key) {
   if (auto cached = cache_.find(cache_key)) return cached;
   LogCapture log;
-  if (mtmd_encode_chunk(context_.get(), chunk) != 0) {
+  int32_t code = 0;
+  PM_TRY(caught(ErrorCode::kInternal, "encoder", [&]() -> Status {
+    code = mtmd_encode_chunk(context_.get(), chunk);
+    return {};
+  }));
+  if (code != 0) {
     return Error{ErrorCode::kMediaInvalid,
                  "the encoder failed: " + log.reason("llama.cpp gave no reason")};
   }
@@ -197,14 +205,34 @@ Result<std::shared_ptr<const MediaEmbedding>> MediaEncoder::encode_chunk(
 Result<MediaStep> MediaEncoder::decode(llama_context* context, SeqId seq,
                                        const MediaEmbedding& media, size_t offset, Pos pos,
                                        size_t budget) {
+  MediaStep step;
+  PM_TRY(caught(ErrorCode::kInternal, "media", [&]() -> Status {
+    auto decoded = decode_unguarded(context, seq, media, offset, pos, budget);
+    if (!decoded) return decoded.error();
+    step = decoded.value();
+    return {};
+  }));
+  return step;
+}
+
+Result<MediaStep> MediaEncoder::decode_unguarded(llama_context* context, SeqId seq,
+                                                 const MediaEmbedding& media, size_t offset,
+                                                 Pos pos, size_t budget) {
   auto* chunk = static_cast<mtmd_input_chunk*>(media.layout.get());
   const auto width = static_cast<size_t>(llama_model_n_embd_inp(model_->get()));
   LogCapture log;
   int32_t code = 0;
   MediaStep step;
-  const bool whole = mtmd_decode_use_non_causal(context_.get(), chunk) ||
-                     mtmd_decode_use_mrope(context_.get());
-  if (whole) {
+  const bool non_causal = mtmd_decode_use_non_causal(context_.get(), chunk);
+  // All of it in one batch: it would otherwise see only part of itself, or fail an assertion.
+  const size_t at_once = std::min(llama_n_batch(context), llama_n_ubatch(context));
+  if (non_causal && media.token_count > at_once) {
+    return Error{ErrorCode::kMediaInvalid,
+                 "expected a medium of at most " + std::to_string(at_once) +
+                     " tokens (batch.tokens_per_step, 512 at most), which this model must see at "
+                     "once, found " + std::to_string(media.token_count)};
+  }
+  if (non_causal || mtmd_decode_use_mrope(context_.get())) {
     // Every embedding attends to every other, or positions are two-dimensional.
     auto* values = const_cast<float*>(media.values.data());
     step.tokens = media.token_count;

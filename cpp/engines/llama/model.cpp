@@ -35,6 +35,23 @@ Model::Model(llama_model* model)
     const auto tokens = tokenize(tag, false, true);
     if (tokens.size() == 1) rendered_tags_.push_back(tokens[0]);
   }
+  for (size_t id = 0; id < vocab_size_; ++id) {
+    const auto token = static_cast<Token>(id);
+    const std::string_view text = llama_vocab_get_text(vocab_, token);
+    longest_piece_ = std::max(longest_piece_, text.size());
+    const bool user = (llama_vocab_get_attr(vocab_, token) & LLAMA_TOKEN_ATTR_USER_DEFINED) != 0;
+    if (user && is_tag(token)) user_tags_.emplace_back(text);
+  }
+}
+
+// Control tokens, and user-defined ones of the form <…>: many vocabularies also list runs of
+// blanks as user-defined, which are harmless.
+bool Model::is_tag(Token token) const {
+  const auto attributes = llama_vocab_get_attr(vocab_, token);
+  if ((attributes & LLAMA_TOKEN_ATTR_CONTROL) != 0) return true;
+  if ((attributes & LLAMA_TOKEN_ATTR_USER_DEFINED) == 0) return false;
+  const std::string_view text = llama_vocab_get_text(vocab_, token);
+  return text.size() > 2 && text.front() == '<' && text.back() == '>';
 }
 
 Result<std::shared_ptr<Model>> Model::load(const LoadOptions& options) {
@@ -109,10 +126,20 @@ std::string Model::piece(Token token) const {
 
 bool Model::spells_special_token(const std::string& text) const {
   const auto tokens = tokenize(text, false, true);
-  return std::any_of(tokens.begin(), tokens.end(), [this](Token token) {
-    return (llama_vocab_get_attr(vocab_, token) &
-            (LLAMA_TOKEN_ATTR_CONTROL | LLAMA_TOKEN_ATTR_USER_DEFINED)) != 0;
-  });
+  return std::any_of(tokens.begin(), tokens.end(), [this](Token token) { return is_tag(token); });
+}
+
+std::vector<std::string> Model::split_inside_tags(const std::string& text) const {
+  std::vector<std::string> pieces;
+  size_t from = 0;
+  while (from < text.size()) {
+    size_t at = std::string::npos;
+    for (const auto& tag : user_tags_) at = std::min(at, text.find(tag, from));
+    const size_t cut = at == std::string::npos ? text.size() : at + 1;
+    pieces.push_back(text.substr(from, cut - from));
+    from = cut;
+  }
+  return pieces;
 }
 
 std::string Model::metadata(const std::string& key) const {

@@ -41,14 +41,21 @@ class Model {
   // Bytes of one token; control tokens are empty except the tags TextStream knows.
   std::string piece(Token token) const;
   bool is_end(Token token) const { return llama_vocab_is_eog(vocab_, token); }
-  // Does `text` spell a control token, so that parsing it as part of a prompt would be an injection?
+  // Does `text` spell a control token or a tag such as <tool_call>, so that parsing it as part of a
+  // prompt would be an injection?
   bool spells_special_token(const std::string& text) const;
+  // Cuts `text` inside every tag that the tokenizer would recognise even in plain text (llama.cpp
+  // always parses user-defined tokens), so that tokenizing the pieces one by one yields no tag.
+  std::vector<std::string> split_inside_tags(const std::string& text) const;
+  // Bytes of the vocabulary's longest token.
+  size_t longest_piece() const { return longest_piece_; }
   // Value of a metadata key, or "".
   std::string metadata(const std::string& key) const;
 
  private:
   explicit Model(llama_model* model);
   std::string token_text(Token token, bool special) const;
+  bool is_tag(Token token) const;
 
   struct Free {
     void operator()(llama_model* model) const { llama_model_free(model); }
@@ -58,6 +65,9 @@ class Model {
   size_t vocab_size_;
   // Tags that are single control tokens in this vocabulary; at most four.
   std::vector<Token> rendered_tags_;
+  // Spellings of user-defined tokens that look like a tag.
+  std::vector<std::string> user_tags_;
+  size_t longest_piece_ = 1;
 };
 
 }  // namespace pm::llama

@@ -15,6 +15,16 @@ std::vector<Token> Preparer::tokenize(const std::vector<PromptPart>& parts,
   return tokens;
 }
 
+// Before the tokenizer: some of llama.cpp's take seconds, or the whole stack, for megabytes.
+Status Preparer::check_length(const std::vector<PromptPart>& parts) const {
+  size_t bytes = 0;
+  for (const auto& part : parts) bytes += part.text.size();
+  if (bytes <= max_bytes_) return {};
+  return Error{ErrorCode::kContextOverflow,
+               "expected a prompt of at most " + std::to_string(max_bytes_) +
+                   " bytes (the context), found " + std::to_string(bytes)};
+}
+
 Result<PreparedPrompt> Preparer::prepare(const Request& request) {
   PreparedPrompt prepared;
   auto sampler = make_sampler(model_, request.sampling);
@@ -25,6 +35,7 @@ Result<PreparedPrompt> Preparer::prepare(const Request& request) {
   if (!rendered) return rendered.error();
   prepared.starts_in_reasoning = rendered.value().starts_in_reasoning;
   const auto& parts = rendered.value().parts;
+  PM_TRY(check_length(parts));
 
   if (request.media.empty()) {
     prepared.prompt.push_back({tokenize(parts, true), nullptr});
@@ -42,12 +53,13 @@ Result<PreparedPrompt> Preparer::prepare(const Request& request) {
   return prepared;
 }
 
-Result<std::vector<Token>> Preparer::tool_answer(const Request& request,
-                                                 const std::string& call_body,
-                                                 const std::string& content) {
-  auto parts = chat_->render_tool_answer(request, call_body, content);
-  if (!parts) return parts.error();
-  return tokenize(parts.value(), false);
+Result<ToolAnswer> Preparer::tool_answer(const Request& request, const std::string& call_body,
+                                         const std::string& content) {
+  auto rendered = chat_->render_tool_answer(request, call_body, content);
+  if (!rendered) return rendered.error();
+  PM_TRY(check_length(rendered.value().parts));
+  return ToolAnswer{tokenize(rendered.value().parts, false),
+                    rendered.value().starts_in_reasoning};
 }
 
 }  // namespace pm::llama

@@ -108,6 +108,8 @@ Status Runner::init(const LoadOptions& options) {
   params.n_threads = options.threads;
   params.n_threads_batch = options.threads;
   params.no_perf = true;
+  // Token by token; embed() pools by itself.
+  params.pooling_type = LLAMA_POOLING_TYPE_NONE;
   // A stream for each sequence: attention reads only its own tokens.
   params.kv_unified = false;
   params.abort_callback = abort_requested;
@@ -147,7 +149,11 @@ void Runner::add_token(Token token, Pos pos, SeqId seq, bool output) {
 
 Status Runner::run_batch() {
   LogCapture log;
-  const int32_t code = llama_decode(context_.get(), batch_);
+  int32_t code = 0;
+  PM_TRY(caught(ErrorCode::kInternal, "decode", [&]() -> Status {
+    code = llama_decode(context_.get(), batch_);
+    return {};
+  }));
   if (code == 0) return {};
   if (code == 2) return Error{ErrorCode::kDisposed, "the engine was disposed"};
   if (code == 1) return Error{ErrorCode::kOutOfMemory, "the KV cache has no free slot for the batch"};
