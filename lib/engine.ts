@@ -98,8 +98,8 @@ const tokenIds = z.union([z.array(tokenId), z.instanceof(Int32Array)], {
   error: 'an array of token ids',
 })
 
-/** Distributes the batches of native events to the sessions they belong to. */
-class EventRouter {
+/** @internal Distributes the batches of native events to the sessions they belong to. */
+export class EventRouter {
   readonly #sinks = new Map<number, (event: NativeEvent) => void>()
   #nextId = 1
 
@@ -107,7 +107,7 @@ class EventRouter {
     for (const event of events) {
       const sink = this.#sinks.get(event.id)
       if (event.type === 'finish' || event.type === 'error') this.#sinks.delete(event.id)
-      sink?.(event)
+      if (sink !== undefined) deliver(sink, event)
     }
   }
 
@@ -123,16 +123,29 @@ class EventRouter {
     this.#sinks.delete(id)
   }
 
-  /** After dispose: whoever still waits gets an answer, whatever native code did. */
+  /**
+   * After dispose. Native code has delivered every event by then; should it ever not, whoever still
+   * waits gets an answer all the same.
+   */
   failAll(error: Omit<Extract<NativeEvent, { type: 'error' }>, 'id'>): void {
     for (const [id, sink] of [...this.#sinks]) {
       this.#sinks.delete(id)
-      sink({ id, ...error })
+      deliver(sink, { id, ...error })
     }
   }
 
   #advance(): void {
     this.#nextId = this.#nextId >= 0x7fff_ffff ? 1 : this.#nextId + 1
+  }
+}
+
+/** One request's fault must not cost the others of the same batch their events. */
+function deliver(sink: (event: NativeEvent) => void, event: NativeEvent): void {
+  try {
+    sink(event)
+  } catch (error) {
+    // Sessions end themselves on a fault, so this is a bug of ours: said aloud, not swallowed.
+    process.emitWarning(`polymind-native lost an event of request ${event.id}: ${String(error)}`)
   }
 }
 

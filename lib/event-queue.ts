@@ -1,3 +1,16 @@
+/** What an iterator tells its owner. */
+export interface IteratorHooks {
+  /** Called once, at the first next(). */
+  onStart?(): void
+  /**
+   * Called once when the consumer leaves before the end (`break`, `throw`, `return()`); awaited, so
+   * that after a `for await` everything is cleaned up.
+   */
+  onLeave(): Promise<void>
+  /** Called once when a consumer that had started is finished in any way. */
+  onDone?(): void
+}
+
 /**
  * Events of one producer for any number of consumers. Everything is kept, so that a consumer which
  * comes late still sees the whole story from the start; each has its own position.
@@ -28,16 +41,9 @@ export class EventQueue<T> {
    * An independent iterator from the first event on.
    *
    * @param select maps an event to what the consumer gets, undefined to leave it out.
-   * @param onLeave called once when the consumer leaves before the end (`break`, `throw`, `return()`);
-   * awaited, so that after a `for await` everything is cleaned up.
-   * @param onDone called once when the consumer is finished in any way.
    */
-  iterate<R>(
-    select: (item: T) => R | undefined,
-    onLeave: () => Promise<void>,
-    onDone: () => void = () => {},
-  ): AsyncIterableIterator<R> {
-    return new QueueIterator<T, R>(this, select, onLeave, onDone)
+  iterate<R>(select: (item: T) => R | undefined, hooks: IteratorHooks): AsyncIterableIterator<R> {
+    return new QueueIterator<T, R>(this, select, hooks)
   }
 
   /** @internal The event at `index`, `'wait'`, or the end. */
@@ -66,6 +72,7 @@ export class EventQueue<T> {
 
 class QueueIterator<T, R> implements AsyncIterableIterator<R> {
   #position = 0
+  #started = false
   #done = false
   /** Calls of next() answer in order even when several are made without waiting. */
   #tail: Promise<unknown> = Promise.resolve()
@@ -73,8 +80,7 @@ class QueueIterator<T, R> implements AsyncIterableIterator<R> {
   constructor(
     private readonly queue: EventQueue<T>,
     private readonly select: (item: T) => R | undefined,
-    private readonly onLeave: () => Promise<void>,
-    private readonly onDone: () => void,
+    private readonly hooks: IteratorHooks,
   ) {}
 
   [Symbol.asyncIterator](): this {
@@ -82,6 +88,10 @@ class QueueIterator<T, R> implements AsyncIterableIterator<R> {
   }
 
   next(): Promise<IteratorResult<R>> {
+    if (!this.#started && !this.#done) {
+      this.#started = true
+      this.hooks.onStart?.()
+    }
     const turn = this.#tail.then(() => this.#advance())
     this.#tail = turn.catch(() => {})
     return turn
@@ -90,7 +100,7 @@ class QueueIterator<T, R> implements AsyncIterableIterator<R> {
   async return(): Promise<IteratorResult<R>> {
     if (!this.#done) {
       this.#finish()
-      await this.onLeave()
+      await this.hooks.onLeave()
     }
     return { done: true, value: undefined }
   }
@@ -120,6 +130,6 @@ class QueueIterator<T, R> implements AsyncIterableIterator<R> {
   #finish(): void {
     if (this.#done) return
     this.#done = true
-    this.onDone()
+    if (this.#started) this.hooks.onDone?.()
   }
 }

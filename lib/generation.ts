@@ -8,7 +8,7 @@ import type { CallSite } from './errors.js'
 import { type EngineLink, Session } from './session.js'
 import { compileTools } from './tools/compile.js'
 import type { Tools } from './tools/tool.js'
-import type { RunEvent, RunResult } from './types.js'
+import type { PartialResult, RunEvent, RunResult } from './types.js'
 
 /** Options of `engine.run()`. */
 export interface GenerationOptions {
@@ -30,7 +30,8 @@ const optionsSchema = strict({
  * - Leaving a `for await` early cancels and waits until the slot is free.
  * - A failure reaches each consumer once; without consumers it is dropped, never an unhandled
  *   rejection. Cancelled: `signal.reason`, or an `MMError` with code `MM_CANCELLED`. What had been
- *   produced is on `error.partial` when the error is an object.
+ *   produced is on `error.partial` when the error is an object that can carry it and carries none
+ *   yet, and always on {@link partial}.
  */
 export class Generation implements AsyncIterable<string>, PromiseLike<RunResult> {
   /** Unique id of this generation, also in its `start` event. */
@@ -46,7 +47,7 @@ export class Generation implements AsyncIterable<string>, PromiseLike<RunResult>
   /** Text deltas, none empty. */
   [Symbol.asyncIterator](): AsyncIterableIterator<string> {
     const select = (event: RunEvent) => (event.type === 'text-delta' ? event.text : undefined)
-    return this.#session.events.iterate(select, () => this.#leave())
+    return this.#session.events.iterate(select, { onLeave: () => this.#leave() })
   }
 
   /**
@@ -55,14 +56,25 @@ export class Generation implements AsyncIterable<string>, PromiseLike<RunResult>
    * with reason `tool_calls`.
    */
   events(): AsyncIterableIterator<RunEvent> {
-    this.#session.watchers++
-    return this.#session.events.iterate(
-      (event) => event,
-      () => this.#leave(),
-      () => {
+    return this.#session.events.iterate((event) => event, {
+      // From the first next() on: an iterator that is made and left alone answers no tool call.
+      onStart: () => {
+        this.#session.watchers++
+      },
+      onLeave: () => this.#leave(),
+      onDone: () => {
         this.#session.watchers--
       },
-    )
+    })
+  }
+
+  /**
+   * What has been produced until now, at the end all of it; `finish_reason` is absent while the
+   * generation runs. Works however it ended: when one abort reason ends several generations, only
+   * the first of them leaves its result on `error.partial`, each has its own here.
+   */
+  get partial(): PartialResult {
+    return this.#session.partial()
   }
 
   /** The whole result. */

@@ -28,6 +28,7 @@ export {
 } from './tools/tool.js'
 export type {
   FinishReason,
+  PartialResult,
   RunEvent,
   RunOutput,
   RunResult,

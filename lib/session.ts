@@ -11,6 +11,7 @@ import {
   type FinishReason,
   NO_TIMINGS,
   NO_USAGE,
+  type PartialResult,
   type RunEvent,
   type RunResult,
   type Timings,
@@ -59,6 +60,7 @@ export class Session {
   #router: ToolRouter | undefined
   #cancelled: { reason: unknown } | undefined
   #settled = false
+  #final: RunResult | undefined
   #unanswered = false
   #text = ''
   #reasoning = ''
@@ -108,7 +110,17 @@ export class Session {
     }
     // Tools are told now, not when the engine has answered.
     this.#router?.close()
-    this.#native.link.cancel(this.#native.id)
+    try {
+      this.#native.link.cancel(this.#native.id)
+    } catch {
+      // No event will come that could end it: it ends here.
+      this.#settle(this.#cancelOutcome(this.#cancelled.reason))
+    }
+  }
+
+  /** What there is so far; with `finish_reason` once it is over. */
+  partial(): PartialResult {
+    return this.#final ?? this.#collect()
   }
 
   /** @throws MMError `MM_INVALID_REQUEST` when no such call waits. */
@@ -169,12 +181,30 @@ export class Session {
     try {
       work(this.#native.id)
     } catch (error) {
-      this.fail(fromNative(error))
+      this.#abandon(fromNative(error))
+    }
+  }
+
+  /** Fails while the engine still works on the request, and frees its slot. */
+  #abandon(error: unknown): void {
+    this.fail(error)
+    try {
+      this.#native?.link.cancel(this.#native.id)
+    } catch {
+      // The engine is gone, and the slot with it; the first error is the one to report.
     }
   }
 
   #onNative(event: NativeEvent): void {
     if (this.#settled) return
+    try {
+      this.#handle(event)
+    } catch (error) {
+      this.#abandon(error)
+    }
+  }
+
+  #handle(event: NativeEvent): void {
     switch (event.type) {
       case 'start':
         this.#usage = { ...this.#usage, input_tokens: event.input_tokens }
@@ -225,11 +255,11 @@ export class Session {
   #settle(outcome: Outcome): void {
     if (this.#settled) return
     this.#settled = true
-    this.#signal?.removeEventListener('abort', this.#onAbort)
-    this.#router?.close()
+    this.#release()
     const { reason } = outcome
     this.events.push({ type: 'finish', reason, usage: this.#usage, timings: this.#timings })
-    const result = this.#toResult(reason)
+    const result: RunResult = { ...this.#collect(), finish_reason: reason }
+    this.#final = result
     if (reason !== 'cancelled' && reason !== 'error') {
       this.events.end()
       this.#resolve(result)
@@ -240,13 +270,22 @@ export class Session {
     this.#reject(outcome.error)
   }
 
-  #toResult(finish_reason: FinishReason): RunResult {
+  /** Lets go of signal and tools. Signals may be foreign objects: no fault of theirs may escape. */
+  #release(): void {
+    this.#router?.close()
+    try {
+      this.#signal?.removeEventListener('abort', this.#onAbort)
+    } catch {
+      // The listener stays; it does nothing any more.
+    }
+  }
+
+  #collect(): Omit<RunResult, 'finish_reason'> {
     return {
       text: this.#text,
       ...(this.#reasoning === '' ? {} : { reasoning: this.#reasoning }),
-      tool_calls: this.#router?.records ?? [],
+      tool_calls: [...(this.#router?.records ?? [])],
       outputs: this.#text === '' ? [] : [{ type: 'text', text: this.#text }],
-      finish_reason,
       usage: this.#usage,
       timings: this.#timings,
       model: this.#model,
@@ -255,15 +294,23 @@ export class Session {
   }
 }
 
-/** A reason that is a string, frozen or not an object simply carries nothing. */
+/**
+ * Leaves the partial result on the error. The error may be the user's abort reason: any value, a
+ * proxy, or shared with other generations, of which the first keeps its place.
+ */
 function attachPartial(error: unknown, partial: RunResult): void {
-  if (typeof error !== 'object' || error === null || !Object.isExtensible(error)) return
-  Object.defineProperty(error, 'partial', {
-    value: partial,
-    configurable: true,
-    writable: true,
-    enumerable: false,
-  })
+  if (typeof error !== 'object' || error === null) return
+  try {
+    if (Reflect.get(error, 'partial') !== undefined) return
+    Object.defineProperty(error, 'partial', {
+      value: partial,
+      configurable: true,
+      writable: true,
+      enumerable: false,
+    })
+  } catch {
+    // Frozen, sealed or hostile: it carries nothing, generation.partial still does.
+  }
 }
 
 function nativeRequest(

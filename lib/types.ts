@@ -80,6 +80,9 @@ export interface RunResult {
   seed: number
 }
 
+/** A result that may still grow; `finish_reason` is absent until the generation is over. */
+export type PartialResult = Omit<RunResult, 'finish_reason'> & { finish_reason?: FinishReason }
+
 export const NO_USAGE: Usage = {
   input_tokens: 0,
   output_tokens: 0,

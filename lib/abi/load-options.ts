@@ -28,6 +28,10 @@ const kv = strict({
 const batch = strict({
   max_requests: whole(1, 64).default(8),
   tokens_per_step: whole(32, 8192).default(512),
+}).refine((b) => b.tokens_per_step >= 2 * b.max_requests, {
+  // Each running request takes a token of every step; prompts need what is left.
+  error: 'at least 2 × batch.max_requests tokens',
+  path: ['tokens_per_step'],
 })
 
 const speculative = strict({
@@ -42,7 +46,8 @@ const speculative = strict({
  * - `threads` (the CPUs this process may use, at most 64): compute threads.
  * - `context_tokens` (the model's training context, capped by memory): prompt plus output of one request.
  * - `kv`: `memory`, `dtype` ('auto'), `budget_bytes` (from the machine's memory), `prefix_cache`, `spill`.
- * - `batch`: `max_requests` (8) run at once, `tokens_per_step` (512) evaluated in one scheduler step.
+ * - `batch`: `max_requests` (8) run at once, `tokens_per_step` (512) evaluated in one
+ *   scheduler step, at least 2 × `max_requests`.
  * - `media_cache_bytes` (64 MiB): encoder outputs kept for reuse. An addition to the contract.
  * - `speculative`: `kind` ('auto'), `max_tokens`.
  * - `isolation` ('in-process').

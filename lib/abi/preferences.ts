@@ -1,4 +1,6 @@
 import { z } from 'zod'
+import { grammarDepth, MAX_GRAMMAR_DEPTH } from './grammar.js'
+import { checkJsonSchema } from './json-schema.js'
 import { strict } from './strict.js'
 
 /** Longest output one request may ask for, tokens. */
@@ -10,7 +12,6 @@ export const MAX_SEED = 0xffff_fffe
 const MAX_STOPS = 16
 const MAX_STOP_LENGTH = 256
 const MAX_GRAMMAR_LENGTH = 65_536
-const MAX_SCHEMA_DEPTH = 32
 
 const number = (low: number, high: number) => {
   const error = `a number from ${low} to ${high}`
@@ -28,12 +29,11 @@ const stopString = z
 
 const jsonSchema = z
   .record(z.string(), z.unknown(), { error: 'a JSON Schema object' })
-  .refine((schema) => depth(schema) <= MAX_SCHEMA_DEPTH, {
-    error: `a JSON Schema nested at most ${MAX_SCHEMA_DEPTH} deep and without cycles`,
-    abort: true,
-  })
-  .refine((schema) => JSON.stringify(schema).length <= MAX_GRAMMAR_LENGTH, {
-    error: `a JSON Schema of at most ${MAX_GRAMMAR_LENGTH} characters`,
+  .transform((schema, context) => {
+    const checked = checkJsonSchema(schema)
+    if ('schema' in checked) return checked.schema
+    context.issues.push({ code: 'custom', message: checked.expected, input: schema })
+    return z.NEVER
   })
 
 /**
@@ -46,7 +46,10 @@ const jsonSchema = z
  * - `top_p` (0.95), `min_p` (0.05): 0…1; `top_k` (40; 0 = off). Without effect at temperature 0.
  * - `seed` (drawn at random and reported): 0…4,294,967,294.
  * - `stop`: up to 16 strings that end the answer; they are not part of it.
- * - `json_schema` or `grammar` (GBNF), not both: constrain the answer.
+ * - `json_schema` or `grammar` (GBNF), not both: constrain the answer. A schema may be recursive
+ *   through properties and items; refused are remote `$ref`, a `$ref` that leads back to itself under
+ *   allOf or without members between, and a `pattern` that is not anchored with ^ and $ or uses more
+ *   than groups, classes, alternatives and quantifiers (no lookaround, backreferences or \d).
  */
 export const preferences = strict({
   cot: z.boolean({ error: 'true or false' }).default(false),
@@ -68,6 +71,9 @@ export const preferences = strict({
     .string({ error: 'a GBNF grammar' })
     .min(1, { error: 'a non-empty GBNF grammar' })
     .max(MAX_GRAMMAR_LENGTH, { error: `a grammar of at most ${MAX_GRAMMAR_LENGTH} characters` })
+    .refine((text) => grammarDepth(text) <= MAX_GRAMMAR_DEPTH, {
+      error: `a grammar of at most ${MAX_GRAMMAR_DEPTH} nested parentheses`,
+    })
     .optional(),
 }).refine((p) => p.json_schema === undefined || p.grammar === undefined, {
   error: 'at most one of json_schema and grammar',
@@ -77,14 +83,3 @@ export const preferences = strict({
 export type Preferences = z.input<typeof preferences>
 /** With every default filled in; `seed` is always set. Echoed by the `start` event. */
 export type ResolvedPreferences = z.output<typeof preferences> & { seed: number }
-
-/** Nesting depth, with cycles counted as too deep. */
-function depth(value: unknown, level = 0): number {
-  if (level > MAX_SCHEMA_DEPTH || typeof value !== 'object' || value === null) return level
-  let deepest = level
-  for (const child of Object.values(value)) {
-    deepest = Math.max(deepest, depth(child, level + 1))
-    if (deepest > MAX_SCHEMA_DEPTH) break
-  }
-  return deepest
-}

@@ -28,8 +28,12 @@ function asText(text: string): z.output<typeof parts> {
   return [{ type: 'text', text }]
 }
 
+const CALL_ID = 'the id of a tool call: 1 to 128 letters, digits, _ . : or -'
+/** Chat templates print ids as they are: nothing in one may look like a turn or a control token. */
+const callId = z.string({ error: CALL_ID }).regex(/^[A-Za-z0-9_.:-]{1,128}$/, { error: CALL_ID })
+
 const pastCall = strict({
-  id: z.string({ error: 'the id of a tool call' }).min(1).max(128),
+  id: callId,
   tool: toolName,
   args: z.record(z.string(), z.unknown(), { error: 'an object of arguments' }).default({}),
 })
@@ -41,7 +45,7 @@ export const message = strict({
   }),
   content: content.default([]),
   tool_calls: z.array(pastCall, { error: 'an array of tool calls' }).max(MAX_TOOLS).optional(),
-  tool_call_id: z.string({ error: 'the id of the tool call answered' }).optional(),
+  tool_call_id: callId.optional(),
 })
 
 const nonEmptyParts = parts.min(1, { error: 'at least one part' })
