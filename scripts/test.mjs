@@ -47,10 +47,9 @@ async function runVitest() {
   const status = await runAttached(process.execPath, [program, 'run', ...reporters, ...patterns], {
     cwd: ROOT,
   })
-  const counts = existsSync(VITEST_REPORT)
-    ? readVitest(VITEST_REPORT)
-    : { passed: 0, failed: 0, skipped: 0 }
-  return { counts, status }
+  if (existsSync(VITEST_REPORT)) return { counts: readVitest(VITEST_REPORT), status }
+  console.error(`Vitest ended with status ${status} before it wrote its report`)
+  return { counts: { passed: 0, failed: 1, skipped: 0 }, status }
 }
 
 try {

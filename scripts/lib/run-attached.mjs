@@ -1,4 +1,5 @@
 import { spawn } from 'node:child_process'
+import { basename } from 'node:path'
 
 /**
  * Runs a program on this terminal and returns its exit status. Ctrl-C reaches the program, which
@@ -14,6 +15,9 @@ export function runAttached(program, args, options = {}) {
   return new Promise((resolve, reject) => {
     const child = spawn(program, args, { stdio: 'inherit', ...options })
     child.on('error', reject)
-    child.on('close', (code) => resolve(code ?? 128))
+    child.on('close', (code, signal) => {
+      if (signal) console.error(`${basename(args[0] ?? program)} was ended by ${signal}`)
+      resolve(code ?? 128)
+    })
   }).finally(() => process.removeListener('SIGINT', ignore))
 }
