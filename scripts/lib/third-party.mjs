@@ -10,7 +10,7 @@ import { withLock } from './lock.mjs'
 import { ROOT } from './paths.mjs'
 import { buildPortableBackend } from './portable.mjs'
 import { buildPercent } from './progress.mjs'
-import { compiler, cpuIdentity, generatorArgs, JOBS } from './toolchain.mjs'
+import { compiler, cpuIdentity, generatorArgs, JOBS, otherCCompiler } from './toolchain.mjs'
 
 const STAMP = '.polymind-built.json'
 
@@ -92,7 +92,7 @@ const toDefines = (options) => Object.entries(options).map(([name, value]) => `-
 /** Adds the cache key: same source, same options, same compiler and, where it matters, same CPU. */
 export function finishDescription(config, sourceKey, options, recipe = RECIPE) {
   const cpu = options.GGML_NATIVE === 'OFF' ? process.arch : cpuIdentity()
-  const identity = [recipe, sourceKey, options, compiler(), process.env.CC ?? '', cpu]
+  const identity = [recipe, sourceKey, options, compiler(), otherCCompiler(), cpu]
   const hash = createHash('sha256').update(JSON.stringify(identity)).digest('hex').slice(0, 16)
   const dir = join(cacheDir(), `build-${hash}-${config}`)
   return { dir, defines: toDefines(options), ready: existsSync(join(dir, STAMP)) }

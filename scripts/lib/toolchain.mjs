@@ -63,6 +63,15 @@ export function compiler() {
   )
 }
 
+/**
+ * The version of `$CC` where that is another compiler than the default, else an empty text. CMake
+ * itself sets CC for the programs it runs; that must not look like a different build.
+ */
+export function otherCCompiler() {
+  const version = process.env.CC && output(process.env.CC.split(' ')[0], ['--version'])
+  return version && version !== output('cc', ['--version']) ? version.split('\n')[0] : ''
+}
+
 /** Ninja when it is there, else whatever CMake takes by default. */
 export function generatorArgs() {
   return output('ninja', ['--version']) ? ['-G', 'Ninja'] : []
