@@ -24,8 +24,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
 
   // buildInfo(): NativeBuildInfo
   exports["buildInfo"] = Napi::Function::New<build_info>(env, "buildInfo");
-  exports["createCancelToken"] =
-      Napi::Function::New<create_cancel_token>(env, "createCancelToken");
+  exports["createCancelToken"] = Napi::Function::New<create_cancel_token>(env, "createCancelToken");
   // inspectGguf(path): Promise<string>
   exports["inspectGguf"] = Napi::Function::New<inspect_gguf>(env, "inspectGguf");
   // loadEngine(options, cancel, onEvents, onProgress): Promise<NativeEngine>

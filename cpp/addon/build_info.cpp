@@ -34,9 +34,9 @@ Napi::Array cpu_features(Napi::Env env) {
   auto list = Napi::Array::New(env);
   ggml_backend_dev_t device = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
   if (device == nullptr) return list;
-  const auto get_features = reinterpret_cast<ggml_backend_get_features_t>(
-      ggml_backend_reg_get_proc_address(ggml_backend_dev_backend_reg(device),
-                                        "ggml_backend_get_features"));
+  const auto get_features =
+      reinterpret_cast<ggml_backend_get_features_t>(ggml_backend_reg_get_proc_address(
+          ggml_backend_dev_backend_reg(device), "ggml_backend_get_features"));
   if (get_features == nullptr) return list;
   uint32_t count = 0;
   for (auto* feature = get_features(ggml_backend_dev_backend_reg(device)); feature->name != nullptr;

@@ -32,10 +32,10 @@ MediaInput to_media(const Napi::Object& object) {
   media.height = object.Get("height").As<Napi::Number>().Uint32Value();
   const uint64_t expected = uint64_t{3} * media.width * media.height;
   if (expected == 0 || expected != media.data.size()) {
-    throw_error(object.Env(), {ErrorCode::kMediaInvalid,
-                               "expected 3 × width × height bytes of RGB (" +
-                                   std::to_string(expected) + "), found " +
-                                   std::to_string(media.data.size())});
+    throw_error(object.Env(),
+                {ErrorCode::kMediaInvalid, "expected 3 × width × height bytes of RGB (" +
+                                               std::to_string(expected) + "), found " +
+                                               std::to_string(media.data.size())});
   }
   return media;
 }

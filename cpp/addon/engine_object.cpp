@@ -105,9 +105,9 @@ class DetokenizeWorker final : public PromiseWorker {
   Status execute() override {
     for (const Token token : tokens_) {
       if (token < 0 || static_cast<size_t>(token) >= model_->vocab_size()) {
-        return Error{ErrorCode::kInvalidRequest,
-                     "expected token ids from 0 to " + std::to_string(model_->vocab_size() - 1) +
-                         ", found " + std::to_string(token)};
+        return Error{ErrorCode::kInvalidRequest, "expected token ids from 0 to " +
+                                                     std::to_string(model_->vocab_size() - 1) +
+                                                     ", found " + std::to_string(token)};
       }
     }
     text_ = sanitize_utf8(model_->detokenize(tokens_));
@@ -180,8 +180,8 @@ EngineObject::EngineObject(const Napi::CallbackInfo& info) : ObjectWrap(info) {
   }
   core_ = *handle.Data();
   js_ = std::make_shared<JsThread>(env, "mm-events");
-  on_events_ = std::make_shared<Napi::FunctionReference>(
-      Napi::Persistent(info[1].As<Napi::Function>()));
+  on_events_ =
+      std::make_shared<Napi::FunctionReference>(Napi::Persistent(info[1].As<Napi::Function>()));
   core_->start([js = js_, weak_js = std::weak_ptr(js_),
                 weak_callback = std::weak_ptr(on_events_)](EventBatch&& events) {
     auto batch = std::make_shared<EventBatch>(std::move(events));
@@ -194,7 +194,8 @@ EngineObject::EngineObject(const Napi::CallbackInfo& info) : ObjectWrap(info) {
       if (callback) callback->Call({to_js_events(task_env, *batch)});
     });
   });
-  exit_hook_set_ = napi_add_env_cleanup_hook(env, &EngineObject::on_environment_exit, this) == napi_ok;
+  exit_hook_set_ =
+      napi_add_env_cleanup_hook(env, &EngineObject::on_environment_exit, this) == napi_ok;
 }
 
 // The environment (a worker, or the process) goes away: no thread may outlive it.
@@ -213,9 +214,8 @@ EngineObject::~EngineObject() {
 Napi::Value EngineObject::load(const Napi::CallbackInfo& info) {
   auto options = to_load_options(info[0].As<Napi::Object>());
   options.cancel = CancelTokenObject::unwrap_token(info[1]);
-  return PromiseWorker::start(new LoadWorker(info.Env(), std::move(options),
-                                             info[2].As<Napi::Function>(),
-                                             info[3].As<Napi::Function>()));
+  return PromiseWorker::start(new LoadWorker(
+      info.Env(), std::move(options), info[2].As<Napi::Function>(), info[3].As<Napi::Function>()));
 }
 
 std::shared_ptr<Engine> EngineObject::live_engine(Napi::Env env) const {
@@ -270,16 +270,16 @@ Napi::Value EngineObject::tokenize(const Napi::CallbackInfo& info) {
 Napi::Value EngineObject::detokenize(const Napi::CallbackInfo& info) {
   live_engine(info.Env());
   const auto ids = info[0].As<Napi::Int32Array>();
-  return PromiseWorker::start(new DetokenizeWorker(
-      info.Env(), core_->model(), std::vector<Token>(ids.Data(), ids.Data() + ids.ElementLength())));
+  return PromiseWorker::start(
+      new DetokenizeWorker(info.Env(), core_->model(),
+                           std::vector<Token>(ids.Data(), ids.Data() + ids.ElementLength())));
 }
 
 template <typename T, typename ToJs>
-Napi::Value EngineObject::run_job(
-    Napi::Env env,
-    EngineJob (*make)(std::shared_ptr<llama::Model>, std::string, CancelTokenPtr,
-                      std::function<void(Result<T>)>),
-    std::string text, CancelTokenPtr cancel, ToJs to_js) {
+Napi::Value EngineObject::run_job(Napi::Env env,
+                                  EngineJob (*make)(std::shared_ptr<llama::Model>, std::string,
+                                                    CancelTokenPtr, std::function<void(Result<T>)>),
+                                  std::string text, CancelTokenPtr cancel, ToJs to_js) {
   const auto engine = live_engine(env);
   auto deferred = std::make_shared<Napi::Promise::Deferred>(Napi::Promise::Deferred::New(env));
   js_->hold();
@@ -314,12 +314,12 @@ Napi::Value EngineObject::score(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value EngineObject::embed(const Napi::CallbackInfo& info) {
-  return run_job<std::vector<float>>(
-      info.Env(), llama::make_embed_job, info[0].As<Napi::String>().Utf8Value(),
-      CancelTokenObject::unwrap_token(info[1]),
-      [](Napi::Env env, const std::vector<float>& vector) {
-        return to_typed_array<Napi::Float32Array>(env, vector);
-      });
+  return run_job<std::vector<float>>(info.Env(), llama::make_embed_job,
+                                     info[0].As<Napi::String>().Utf8Value(),
+                                     CancelTokenObject::unwrap_token(info[1]),
+                                     [](Napi::Env env, const std::vector<float>& vector) {
+                                       return to_typed_array<Napi::Float32Array>(env, vector);
+                                     });
 }
 
 Napi::Value EngineObject::dispose(const Napi::CallbackInfo& info) {

@@ -11,8 +11,8 @@ JsThread::JsThread(Napi::Env env, const char* name) : env_(env) {
     }
     delete state;
   };
-  function_ = Function::New(env, name, 0, 1, static_cast<std::nullptr_t*>(nullptr), on_finalize,
-                            kept);
+  function_ =
+      Function::New(env, name, 0, 1, static_cast<std::nullptr_t*>(nullptr), on_finalize, kept);
   function_.Unref(env_);
 }
 

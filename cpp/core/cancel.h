@@ -15,8 +15,8 @@ class CancelToken {
     std::lock_guard lock(mutex_);
     if (listener_) listener_();
   }
-  // `listener` runs at every cancel() from now on, on the cancelling thread; it must not block. Wakes
-  // whoever would otherwise sleep past the flag.
+  // `listener` runs at every cancel() from now on, on the cancelling thread; it must not block.
+  // Wakes whoever would otherwise sleep past the flag.
   void on_cancel(std::function<void()> listener) {
     std::lock_guard lock(mutex_);
     listener_ = std::move(listener);

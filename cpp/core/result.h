@@ -63,8 +63,7 @@ using Status = Result<void>;
 }  // namespace pm
 
 // Returns the error of `expr` (a Result) from the enclosing function, if there is one.
-#define PM_TRY(expr)                                 \
-  do {                                               \
-    if (auto pm_try_result = (expr); !pm_try_result) \
-      return pm_try_result.error();                  \
+#define PM_TRY(expr)                                                               \
+  do {                                                                             \
+    if (auto pm_try_result = (expr); !pm_try_result) return pm_try_result.error(); \
   } while (false)

@@ -22,9 +22,9 @@ TEST(Utf8, PrefixEndsBeforeAnUnfinishedCharacter) {
 TEST(Utf8, BytesThatCanNeverCompleteAreNotHeldBack) {
   EXPECT_EQ(complete_utf8_prefix("a\xFF"), 2u);
   EXPECT_EQ(complete_utf8_prefix("a\x80"), 2u);
-  EXPECT_EQ(complete_utf8_prefix("a\xC0"), 2u);         // overlong lead
-  EXPECT_EQ(complete_utf8_prefix("a\xED\xA0"), 3u);     // surrogate
-  EXPECT_EQ(complete_utf8_prefix("a\xF4\x90"), 3u);     // above U+10FFFF
+  EXPECT_EQ(complete_utf8_prefix("a\xC0"), 2u);      // overlong lead
+  EXPECT_EQ(complete_utf8_prefix("a\xED\xA0"), 3u);  // surrogate
+  EXPECT_EQ(complete_utf8_prefix("a\xF4\x90"), 3u);  // above U+10FFFF
 }
 
 TEST(Utf8, SanitizeReplacesOnlyWhatIsInvalid) {

@@ -22,9 +22,8 @@ Result<T> without_throwing(Work work) {
 }
 
 Clock::time_point budget_deadline(const Request& request) {
-  return request.submitted +
-         std::chrono::duration_cast<Clock::duration>(
-             std::chrono::duration<double, std::milli>(request.budget_ms));
+  return request.submitted + std::chrono::duration_cast<Clock::duration>(
+                                 std::chrono::duration<double, std::milli>(request.budget_ms));
 }
 
 }  // namespace
@@ -171,8 +170,8 @@ void Engine::apply(Submit& command) {
   Worker& lane = request->media.empty() ? text_lane_ : media_lane_;
   lane.post([this, request] {
     if (request->cancel->cancelled()) return;
-    post(Prepared{request->id, without_throwing<PreparedPrompt>(
-                                   [&] { return preparer_->prepare(*request); })});
+    post(Prepared{request->id,
+                  without_throwing<PreparedPrompt>([&] { return preparer_->prepare(*request); })});
   });
 }
 
@@ -196,17 +195,16 @@ void Engine::apply(Prepared& command) {
   }
   const size_t prompt_tokens = sequence->prompt_tokens();
   if (prompt_tokens == 0 || sequence->prompt.back().media) {
-    return fail(*sequence, {ErrorCode::kInvalidRequest,
-                            "expected a prompt that ends with text, found none"});
+    return fail(*sequence,
+                {ErrorCode::kInvalidRequest, "expected a prompt that ends with text, found none"});
   }
   const size_t context = runner_->context_tokens();
   if (prompt_tokens >= context) {
-    return fail(*sequence,
-                {ErrorCode::kContextOverflow,
-                 "expected a prompt of fewer than " + std::to_string(context) +
-                     " tokens (the context), found " + std::to_string(prompt_tokens),
-                 {{"context_tokens", std::to_string(context)},
-                  {"prompt_tokens", std::to_string(prompt_tokens)}}});
+    return fail(*sequence, {ErrorCode::kContextOverflow,
+                            "expected a prompt of fewer than " + std::to_string(context) +
+                                " tokens (the context), found " + std::to_string(prompt_tokens),
+                            {{"context_tokens", std::to_string(context)},
+                             {"prompt_tokens", std::to_string(prompt_tokens)}}});
   }
   sequence->phase = Phase::kWaiting;
 }
@@ -223,18 +221,18 @@ void Engine::apply(Finish& command) {
 
 void Engine::apply(ToolResult& command) {
   Sequence* sequence = find(command.id);
-  const bool expected = sequence && sequence->phase == Phase::kToolWait &&
-                        sequence->call_id == command.call_id;
+  const bool expected =
+      sequence && sequence->phase == Phase::kToolWait && sequence->call_id == command.call_id;
   if (!expected) return;  // answered twice, or the run has ended
   sequence->call_id.clear();
   const RequestPtr request = sequence->request;
-  text_lane_.post([this, request, body = sequence->call_body,
-                   content = std::move(command.content)] {
-    if (request->cancel->cancelled()) return;
-    post(ToolTokens{request->id, without_throwing<ToolAnswer>([&] {
-                      return preparer_->tool_answer(*request, body, content);
-                    })});
-  });
+  text_lane_.post(
+      [this, request, body = sequence->call_body, content = std::move(command.content)] {
+        if (request->cancel->cancelled()) return;
+        post(ToolTokens{request->id, without_throwing<ToolAnswer>([&] {
+                          return preparer_->tool_answer(*request, body, content);
+                        })});
+      });
 }
 
 void Engine::apply(ToolTokens& command) {
@@ -306,10 +304,10 @@ void Engine::admit_answers() {
     if (sequence->phase != Phase::kAnswerWait) continue;
     const size_t needed = sequence->kv_tokens + sequence->answer.size();
     if (needed >= context) {
-      fail(*sequence, {ErrorCode::kContextOverflow,
-                       "expected a tool result that leaves room in the context of " +
-                           std::to_string(context) + " tokens, found " + std::to_string(needed) +
-                           " tokens with it"});
+      fail(*sequence,
+           {ErrorCode::kContextOverflow,
+            "expected a tool result that leaves room in the context of " + std::to_string(context) +
+                " tokens, found " + std::to_string(needed) + " tokens with it"});
       continue;
     }
     if (!runner_->memory().reserve(sequence->seq, token_limit(*sequence))) {
@@ -448,8 +446,7 @@ void Engine::accept(Sequence& s, Token token) {
   report(s, segments);
   if (s.stream.stopped()) return end(s, FinishReason::kStop);
   if (s.phase == Phase::kToolWait) return;
-  const bool enough =
-      s.request->max_tokens > 0 && s.usage.output_tokens >= s.request->max_tokens;
+  const bool enough = s.request->max_tokens > 0 && s.usage.output_tokens >= s.request->max_tokens;
   // The token just sampled still needs a slot of the context.
   const bool full = s.kv_tokens + 1 >= runner_->context_tokens();
   if (enough || full) end(s, FinishReason::kLength);

@@ -16,8 +16,8 @@ namespace {
 constexpr Token kEnd = 0;
 constexpr size_t kVocabulary = 300;
 
-// Tokens are bytes. The model answers a prompt that ends with "xyz" by "xyz" spelled out, then ends:
-// the reply is whatever the prompt holds after its last '>'.
+// Tokens are bytes. The model answers a prompt that ends with "xyz" by "xyz" spelled out, then
+// ends: the reply is whatever the prompt holds after its last '>'.
 class FakeRunner final : public ModelRunner {
  public:
   struct Shared {
@@ -31,7 +31,9 @@ class FakeRunner final : public ModelRunner {
   };
 
   FakeRunner(std::shared_ptr<Shared> shared, size_t slots, size_t context)
-      : shared_(std::move(shared)), ledger_memory_(slots, context, *shared_), context_(context),
+      : shared_(std::move(shared)),
+        ledger_memory_(slots, context, *shared_),
+        context_(context),
         slots_(slots) {}
 
   SequenceMemory& memory() override { return ledger_memory_; }
@@ -182,7 +184,8 @@ class EngineTest : public ::testing::Test {
   template <typename Predicate>
   void wait_for(Predicate predicate) {
     std::unique_lock lock(mutex_);
-    ASSERT_TRUE(arrived_.wait_for(lock, std::chrono::seconds(20), [&] { return predicate(events_); }));
+    ASSERT_TRUE(
+        arrived_.wait_for(lock, std::chrono::seconds(20), [&] { return predicate(events_); }));
   }
 
   static bool terminal(const Event& e) {
@@ -244,8 +247,8 @@ TEST_F(EngineTest, StreamsAnAnswerAndAccountsForIt) {
 TEST_F(EngineTest, ManyRequestsGetTheAnswersTheyWouldGetAlone) {
   start(3);
   for (RequestId id = 1; id <= 40; ++id) {
-    auto r = request(id, std::string(static_cast<size_t>(id * 3), 'p') + ">reply " +
-                             std::to_string(id));
+    auto r =
+        request(id, std::string(static_cast<size_t>(id * 3), 'p') + ">reply " + std::to_string(id));
     if (id % 5 == 0) r->media.emplace_back();
     engine_->submit(r);
   }
@@ -303,7 +306,8 @@ TEST_F(EngineTest, APromptThatDoesNotFitIsAnErrorThatSaysBothNumbers) {
 TEST_F(EngineTest, CancelFreesTheSlotAndLeavesOthersAlone) {
   start(2, 256);
   hold(true);
-  for (RequestId id = 1; id <= 4; ++id) engine_->submit(request(id, "q>answer" + std::to_string(id)));
+  for (RequestId id = 1; id <= 4; ++id)
+    engine_->submit(request(id, "q>answer" + std::to_string(id)));
   engine_->cancel(2);
   engine_->cancel(4);
   engine_->cancel(99);
@@ -392,10 +396,12 @@ TEST_F(EngineTest, StopEndsEveryRequestOnceAndRefusesNewOnes) {
 TEST_F(EngineTest, JobsRunBetweenStepsAndAnswerWhenTheEngineStops) {
   start(1);
   std::atomic<int> calls{0};
-  engine_->run_job([&](ModelRunner&, SeqId seq) {
-    EXPECT_EQ(seq, 0);
-    return ++calls == 3;
-  }, std::make_shared<CancelToken>());
+  engine_->run_job(
+      [&](ModelRunner&, SeqId seq) {
+        EXPECT_EQ(seq, 0);
+        return ++calls == 3;
+      },
+      std::make_shared<CancelToken>());
   engine_->submit(request(1, "q>hey"));
   wait_terminal(1);
   EXPECT_EQ(calls.load(), 3);
@@ -449,8 +455,10 @@ TEST_F(EngineTest, RandomCancelsNeverDisturbOthers) {
   std::mt19937 random(11);
   constexpr int kRequests = 300;
   for (RequestId id = 1; id <= kRequests; ++id) {
-    engine_->submit(request(id, std::string(random() % 60, 'p') + ">text of " + std::to_string(id)));
-    if (random() % 3 == 0) engine_->cancel(1 + static_cast<RequestId>(random() % static_cast<unsigned>(id)));
+    engine_->submit(
+        request(id, std::string(random() % 60, 'p') + ">text of " + std::to_string(id)));
+    if (random() % 3 == 0)
+      engine_->cancel(1 + static_cast<RequestId>(random() % static_cast<unsigned>(id)));
   }
   wait_terminal(kRequests);
   for (RequestId id = 1; id <= kRequests; ++id) {

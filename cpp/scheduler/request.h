@@ -71,8 +71,7 @@ class PromptPreparer {
   virtual Result<PreparedPrompt> prepare(const Request& request) = 0;
   // The tokens that answer an open tool call: the result and what the chat template puts around
   // it, up to where generation goes on. `call_body` is what the model wrote between the tags.
-  virtual Result<ToolAnswer> tool_answer(const Request& request,
-                                         const std::string& call_body,
+  virtual Result<ToolAnswer> tool_answer(const Request& request, const std::string& call_body,
                                          const std::string& content) = 0;
 };
 

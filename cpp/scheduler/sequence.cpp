@@ -15,8 +15,8 @@ Timings Sequence::timings(Clock::time_point now) const {
   Timings t;
   t.encode_ms = encode_ms;
   const bool was_admitted = admitted != Clock::time_point{};
-  t.queue_ms = std::max(0.0, ms_between(request->submitted, was_admitted ? admitted : now) -
-                                 encode_ms);
+  t.queue_ms =
+      std::max(0.0, ms_between(request->submitted, was_admitted ? admitted : now) - encode_ms);
   if (!was_admitted) return t;
   t.prefill_ms = ms_between(admitted, has_first_token ? first_token : now);
   if (!has_first_token) return t;
@@ -28,8 +28,7 @@ Timings Sequence::timings(Clock::time_point now) const {
   t.decode_ms = std::max(0.0, ms_between(first_token, now) - waited);
   // The first token came out of prefill: the rate counts the others.
   if (t.decode_ms > 0 && usage.output_tokens > 1) {
-    t.tokens_per_second =
-        1000.0 * static_cast<double>(usage.output_tokens - 1) / t.decode_ms;
+    t.tokens_per_second = 1000.0 * static_cast<double>(usage.output_tokens - 1) / t.decode_ms;
   }
   return t;
 }

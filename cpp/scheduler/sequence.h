@@ -34,7 +34,7 @@ struct Sequence {
   int64_t calls = 0;
   std::string call_id;
   std::string call_body;
-  std::vector<Token> answer;  // waiting for memory
+  std::vector<Token> answer;    // waiting for memory
   bool answer_reasons = false;  // the template opens <think> again after it
 
   Usage usage;

@@ -39,8 +39,7 @@ void TextStream::resume(bool in_reasoning, std::vector<Segment>& out) {
 
 void TextStream::flush(std::vector<Segment>& out) {
   if (!stopped_ && mode_ != Mode::kToolCall) {
-    const auto kind =
-        mode_ == Mode::kReasoning ? Segment::Kind::kReasoning : Segment::Kind::kText;
+    const auto kind = mode_ == Mode::kReasoning ? Segment::Kind::kReasoning : Segment::Kind::kText;
     emit(kind, pending_.size(), out);
   }
 }
@@ -81,8 +80,8 @@ bool TextStream::advance_text(std::vector<Segment>& out) {
   consider(kThinkOpen);
 
   if (first == std::string::npos) {
-    const size_t certain = complete_utf8_prefix(
-        std::string_view(pending_).substr(0, pending_.size() - hold));
+    const size_t certain =
+        complete_utf8_prefix(std::string_view(pending_).substr(0, pending_.size() - hold));
     emit(Segment::Kind::kText, certain, out);
     return false;
   }

@@ -22,7 +22,8 @@ class TextStream {
   // Appends what has become certain to `out`. After a complete tool call the rest is kept until
   // resume(), because the answer to the call comes first.
   void feed(std::string_view bytes, std::vector<Segment>& out);
-  // Continues after a tool call was answered; `in_reasoning`: the answer's prompt has opened <think>.
+  // Continues after a tool call was answered; `in_reasoning`: the answer's prompt has opened
+  // <think>.
   void resume(bool in_reasoning, std::vector<Segment>& out);
   // End of generation: lets go of everything that was held back.
   void flush(std::vector<Segment>& out);

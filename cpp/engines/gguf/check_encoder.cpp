@@ -119,8 +119,7 @@ class EncoderCheck {
     // Some published encoders leave a rest at the border (384 pixels in patches of 14).
     const uint64_t image = number("image_size");
     PM_TRY(require(image >= sizes_.patch, "key clip.vision.image_size",
-                   "at least one patch of " + std::to_string(sizes_.patch),
-                   std::to_string(image)));
+                   "at least one patch of " + std::to_string(sizes_.patch), std::to_string(image)));
     sizes_.side = image / sizes_.patch;
     // Encoders with rotated positions fit the grid to each image instead.
     return require(vit_.rotary_2d || sizes_.side % sizes_.merge == 0, "key clip.vision.patch_size",
@@ -179,8 +178,7 @@ class EncoderCheck {
 
   Status check_feed_forward(const std::string& layer) const {
     const Tensor* down = file_.find_tensor(layer + "ffn_down.weight");
-    const bool swapped =
-        vit_.may_swap_ffn && down != nullptr && down->shape[0] == sizes_.width;
+    const bool swapped = vit_.may_swap_ffn && down != nullptr && down->shape[0] == sizes_.width;
     const std::string first = layer + (swapped ? "ffn_down" : "ffn_up");
     const std::string second = layer + (swapped ? "ffn_up" : "ffn_down");
     auto inner = matrix(first + ".weight", sizes_.width);
@@ -265,9 +263,8 @@ class EncoderCheck {
     // The deepest layers are stacked when feature_layer lists several.
     const KeyValue* entry = file_.find("clip.vision.feature_layer");
     const Array* layers = entry == nullptr ? nullptr : entry->value.array();
-    PM_TRY(require(entry == nullptr ||
-                       (layers != nullptr && layers->type == ValueType::kInt32 &&
-                        layers->length >= 1 && layers->length <= sizes_.layers),
+    PM_TRY(require(entry == nullptr || (layers != nullptr && layers->type == ValueType::kInt32 &&
+                                        layers->length >= 1 && layers->length <= sizes_.layers),
                    "key clip.vision.feature_layer", "an array of layer numbers",
                    entry == nullptr ? "" : describe(entry->value)));
     for (uint64_t i = 0; layers != nullptr && i < layers->length; ++i) {

@@ -87,10 +87,9 @@ Status check_channels(const GgufFile& file, const std::string& key, bool positiv
                  "key " + key, "3 numbers of type f32", describe(entry->value)));
   for (uint64_t i = 0; i < 3; ++i) {
     const double number = array->number_at(i);
-    PM_TRY(require(std::isfinite(number) && std::abs(number) <= 1e6 &&
-                       (!positive || number >= 1e-6),
-                   "key " + key, positive ? "positive numbers" : "finite numbers",
-                   std::to_string(number)));
+    PM_TRY(require(
+        std::isfinite(number) && std::abs(number) <= 1e6 && (!positive || number >= 1e-6),
+        "key " + key, positive ? "positive numbers" : "finite numbers", std::to_string(number)));
   }
   return {};
 }
@@ -155,8 +154,7 @@ Status check_projector(const GgufFile& file) {
                  "neither"));
   const std::string_view shared = file.text("clip.projector_type");
   if (vision) {
-    const std::string_view type =
-        shared.empty() ? file.text("clip.vision.projector_type") : shared;
+    const std::string_view type = shared.empty() ? file.text("clip.vision.projector_type") : shared;
     PM_TRY(require(!type.empty(), "key clip.projector_type", "a projector type", "none"));
     PM_TRY(check_vision(file));
     PM_TRY(check_vision_encoder(file, type));

@@ -72,7 +72,8 @@ TEST(GgufCheckText, Architecture) {
   expect_text_error([](auto& m) { m.set("general.architecture", u32(1)); }, "type str");
   expect_text_error([](auto& m) { m.set("general.architecture", str("LLA MA")); },
                     "the name of an architecture");
-  expect_text_error([](auto& m) { m.set("general.architecture", str("clip")); }, "pass it as mmproj");
+  expect_text_error([](auto& m) { m.set("general.architecture", str("clip")); },
+                    "pass it as mmproj");
   expect_text_error([](auto& m) { m.set("general.architecture", str("qwen2")); },
                     "qwen2.context_length");
 }
@@ -93,8 +94,9 @@ TEST(GgufCheckText, Sizes) {
   expect_text_error(set("attention.head_count", ints({4, -4})), "layer 1");
   expect_text_error(set("feed_forward_length", floats({1, 2})), "an array of u32 or i32");
   expect_text_error(set("attention.layer_norm_rms_epsilon", f32(1)), "from 0 to 0.999");
-  expect_text_error(set("attention.layer_norm_rms_epsilon",
-                        f32(std::numeric_limits<float>::quiet_NaN())), "found nan");
+  expect_text_error(
+      set("attention.layer_norm_rms_epsilon", f32(std::numeric_limits<float>::quiet_NaN())),
+      "found nan");
   expect_text_error(set("attention.causal", boolean(false)), "bidirectional attention");
   expect_text_error(set("pooling_type", u32(5)), "from 0 to 4");
   expect_text_error(set("nextn_predict_layers", u32(2)), "nextn_predict_layers");
@@ -241,13 +243,14 @@ TEST(GgufCheckVocabulary, AddedTokensExist) {
   model.set("tokenizer.ggml.add_bos_token", boolean(false));
   EXPECT_TRUE(check(model, ModelKind::kText).ok());
   expect_rejected(
-      model, ModelKind::kText, [](auto& m) { m.set("tokenizer.ggml.add_eos_token", boolean(true)); },
+      model, ModelKind::kText,
+      [](auto& m) { m.set("tokenizer.ggml.add_eos_token", boolean(true)); },
       "the token that add_eos_token asks for");
 }
 
 TEST(GgufCheckProjector, AcceptsEveryPlainVit) {
-  for (const char* type : {"lightonocr", "mlp", "gemma3", "internvl", "nemotron_v2_vl", "idefics3",
-                           "janus_pro"}) {
+  for (const char* type :
+       {"lightonocr", "mlp", "gemma3", "internvl", "nemotron_v2_vl", "idefics3", "janus_pro"}) {
     const Status status = check(tiny_projector(type), ModelKind::kProjector);
     EXPECT_TRUE(status.ok()) << type << ": " << status.error().message;
   }

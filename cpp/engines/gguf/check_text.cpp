@@ -59,10 +59,8 @@ struct LayerRule {
 };
 
 constexpr LayerRule kLayerRules[] = {
-    {"attention.head_count", 0, kMaxHeads},
-    {"attention.head_count_kv", 0, kMaxHeads},
-    {"feed_forward_length", 0, 1 << 22},
-    {"expert_used_count", 0, kMaxExperts},
+    {"attention.head_count", 0, kMaxHeads},     {"attention.head_count_kv", 0, kMaxHeads},
+    {"feed_forward_length", 0, 1 << 22},        {"expert_used_count", 0, kMaxExperts},
     {"expert_feed_forward_length", 0, 1 << 22},
 };
 
@@ -110,11 +108,10 @@ Status check_layer_key(const GgufFile& file, const LayerRule& rule, const std::s
                  describe(entry->value)));
   for (uint64_t i = 0; i < layers; ++i) {
     const int64_t number = array->integer_at(i);
-    PM_TRY(require(number >= static_cast<int64_t>(rule.min) &&
-                       number <= static_cast<int64_t>(rule.max),
-                   where + ", layer " + std::to_string(i),
-                   "at most " + std::to_string(static_cast<int64_t>(rule.max)),
-                   std::to_string(number)));
+    PM_TRY(require(
+        number >= static_cast<int64_t>(rule.min) && number <= static_cast<int64_t>(rule.max),
+        where + ", layer " + std::to_string(i),
+        "at most " + std::to_string(static_cast<int64_t>(rule.max)), std::to_string(number)));
   }
   return {};
 }
@@ -186,8 +183,8 @@ Status check_experts(const GgufFile& file, const std::string& prefix, uint64_t l
                  "a divisor of the " + std::to_string(experts) + " experts",
                  std::to_string(groups)));
   return require(groups_used > 0 && groups_used < groups,
-                 "key " + prefix + "expert_group_used_count",
-                 "1 to " + std::to_string(groups - 1), std::to_string(groups_used));
+                 "key " + prefix + "expert_group_used_count", "1 to " + std::to_string(groups - 1),
+                 std::to_string(groups_used));
 }
 
 // Values that no rule above names: finite floats, and integers that llama.cpp can hold in an int.
@@ -264,8 +261,7 @@ Status check_tensor_types(const GgufFile& file) {
     PM_TRY(require(table || !(integer || tensor.type == kTensorQ8_1 || tensor.type == kTensorQ8K),
                    where, "a type that weights can have", found));
     const std::string_view name = tensor.name;
-    const bool small =
-        tensor.dims <= 1 || name.ends_with("norm.weight") || name.ends_with(".bias");
+    const bool small = tensor.dims <= 1 || name.ends_with("norm.weight") || name.ends_with(".bias");
     PM_TRY(require(!small || table || tensor.type == kTensorF32, where,
                    "type f32 for a norm, bias or vector", found));
   }

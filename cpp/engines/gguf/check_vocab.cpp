@@ -30,24 +30,25 @@ struct Family {
 };
 
 constexpr Family kFamilies[] = {
-    {"llama", 1, 2, -1, true},         {"bert", 101, -1, 102, false},
-    {"gpt2", 11, 11, -1, true},        {"t5", -1, 1, -1, true},
-    {"rwkv", -1, -1, -1, false},       {"plamo2", 1, 2, -1, true},
-    {"gemma4", -1, -1, -1, true},      {"hybriddna", 11, 11, -1, true},
-    {"whitespace", 11, 11, -1, true},
+    {"llama", 1, 2, -1, true},    {"bert", 101, -1, 102, false},   {"gpt2", 11, 11, -1, true},
+    {"t5", -1, 1, -1, true},      {"rwkv", -1, -1, -1, false},     {"plamo2", 1, 2, -1, true},
+    {"gemma4", -1, -1, -1, true}, {"hybriddna", 11, 11, -1, true}, {"whitespace", 11, 11, -1, true},
 };
 
 constexpr std::string_view kTokenIds[] = {
-    "bos_token_id",     "eos_token_id",     "eot_token_id",     "eom_token_id",
+    "bos_token_id",     "eos_token_id",       "eot_token_id",     "eom_token_id",
     "unknown_token_id", "seperator_token_id", "padding_token_id", "mask_token_id",
-    "cls_token_id",     "fim_pre_token_id", "fim_suf_token_id", "fim_mid_token_id",
-    "fim_pad_token_id", "fim_rep_token_id", "fim_sep_token_id", "prefix_token_id",
+    "cls_token_id",     "fim_pre_token_id",   "fim_suf_token_id", "fim_mid_token_id",
+    "fim_pad_token_id", "fim_rep_token_id",   "fim_sep_token_id", "prefix_token_id",
     "suffix_token_id",  "middle_token_id",
 };
 
 constexpr std::string_view kFlags[] = {
-    "add_bos_token",    "add_eos_token",           "add_sep_token",
-    "add_space_prefix", "remove_extra_whitespaces",
+    "add_bos_token",
+    "add_eos_token",
+    "add_sep_token",
+    "add_space_prefix",
+    "remove_extra_whitespaces",
 };
 
 std::string ggml_key(std::string_view name) { return "tokenizer.ggml." + std::string(name); }
@@ -125,8 +126,7 @@ Result<const Array*> find_token_array(const GgufFile& file, std::string_view nam
 }
 
 Status check_scores(const GgufFile& file, uint64_t count) {
-  auto found =
-      find_token_array(file, "scores", count, ValueType::kFloat32, ValueType::kInt32);
+  auto found = find_token_array(file, "scores", count, ValueType::kFloat32, ValueType::kInt32);
   if (!found) return found.error();
   const Array* scores = found.value();
   for (uint64_t id = 0; scores != nullptr && id < count; ++id) {
@@ -139,8 +139,8 @@ Status check_scores(const GgufFile& file, uint64_t count) {
 }
 
 Status check_types(const GgufFile& file, const Array& tokens, const Family& family) {
-  auto found = find_token_array(file, "token_type", tokens.length, ValueType::kInt32,
-                                ValueType::kInt32);
+  auto found =
+      find_token_array(file, "token_type", tokens.length, ValueType::kInt32, ValueType::kInt32);
   if (!found) return found.error();
   const Array* types = found.value();
   uint64_t byte_tokens = 0;
@@ -183,8 +183,8 @@ Status check_merges(const GgufFile& file, std::string_view model) {
   const KeyValue* entry = file.find(key);
   if (entry == nullptr) {
     // One published family does without.
-    const bool needed = (model == "gpt2" || model == "gemma4") &&
-                        file.text(ggml_key("pre")) != "kimi-k2";
+    const bool needed =
+        (model == "gpt2" || model == "gemma4") && file.text(ggml_key("pre")) != "kimi-k2";
     return require(!needed, "key " + key, "an array of strings", "no such key");
   }
   const Array* merges = entry->value.array();
@@ -194,8 +194,7 @@ Status check_merges(const GgufFile& file, std::string_view model) {
     const std::string_view text = merges->string_at(i);
     const size_t space = text.find(' ', 1);
     const bool two_parts = space != text.npos && space + 1 < text.size() &&
-                           text.find(' ', space + 1) == text.npos &&
-                           text.find('\0') == text.npos;
+                           text.find(' ', space + 1) == text.npos && text.find('\0') == text.npos;
     if (!two_parts || !is_utf8(text)) {
       return model_error("key " + key + ", merge " + std::to_string(i),
                          "two pieces of UTF-8 text with one space between",

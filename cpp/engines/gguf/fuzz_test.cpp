@@ -38,8 +38,7 @@ uint64_t header_bytes(const std::string& bytes) { return parse(bytes).value().da
 TEST(GgufFuzz, TwentyThousandFlippedBytes) {
   std::mt19937_64 random(20240229);
   for (const ModelKind kind : {ModelKind::kText, ModelKind::kProjector}) {
-    const std::string whole =
-        (kind == ModelKind::kText ? tiny_llama() : tiny_projector()).write();
+    const std::string whole = (kind == ModelKind::kText ? tiny_llama() : tiny_projector()).write();
     const uint64_t end = header_bytes(whole);
     Outcome outcome;
     for (int round = 0; round < 10000; ++round) {
@@ -57,8 +56,8 @@ TEST(GgufFuzz, TwentyThousandFlippedBytes) {
 
 TEST(GgufFuzz, HostileNumbers) {
   // Values on the edges of integer types, written over every aligned and unaligned place.
-  constexpr uint64_t kNumbers[] = {0, 1, 0x7fffffff, 0x80000000, 0xffffffff, 1ull << 32, 1ull << 61,
-                                   ~0ull >> 1, 1ull << 63, ~0ull};
+  constexpr uint64_t kNumbers[] = {0,          1,          0x7fffffff, 0x80000000, 0xffffffff,
+                                   1ull << 32, 1ull << 61, ~0ull >> 1, 1ull << 63, ~0ull};
   const std::string whole = tiny_projector().write();
   const uint64_t end = header_bytes(whole);
   Outcome outcome;

@@ -54,8 +54,8 @@ double Array::number_at(uint64_t i) const {
 }
 
 int64_t Array::integer_at(uint64_t i) const {
-  assert(type != ValueType::kString && type != ValueType::kFloat32 &&
-         type != ValueType::kFloat64 && i < length);
+  assert(type != ValueType::kString && type != ValueType::kFloat32 && type != ValueType::kFloat64 &&
+         i < length);
   return with_element(*this, i, [](auto value) { return static_cast<int64_t>(value); });
 }
 

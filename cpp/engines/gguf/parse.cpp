@@ -206,8 +206,8 @@ class Parser {
       case ValueType::kString:
         return read_string(value.data.emplace<std::string>(), limits_.string_bytes, "a string");
       default:
-        return fail("a value type from 0 to 12",
-                    std::to_string(static_cast<uint32_t>(value.type)), type_at);
+        return fail("a value type from 0 to 12", std::to_string(static_cast<uint32_t>(value.type)),
+                    type_at);
     }
   }
 
@@ -298,8 +298,8 @@ class Parser {
     const uint64_t at = cursor_.position();
     PM_TRY(read_string(tensor.name, kMaxTensorName, "a tensor name"));
     if (!is_name(tensor.name)) {
-      return fail("a tensor name of printable ASCII characters",
-                  "'" + printable(tensor.name) + "'", at);
+      return fail("a tensor name of printable ASCII characters", "'" + printable(tensor.name) + "'",
+                  at);
     }
     context_ = "tensor " + tensor.name;
     if (!file_.tensor_index.emplace(tensor.name, file_.tensors.size()).second) {

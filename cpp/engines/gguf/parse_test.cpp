@@ -45,7 +45,9 @@ TEST(GgufParse, ReadsKeysAndTensors) {
   ASSERT_NE(tokens, nullptr);
   EXPECT_EQ(tokens->length, 264u);
   EXPECT_EQ(tokens->string_at(0), "<unk>");
-  EXPECT_EQ(tokens->string_at(263), "\xE2\x96\x81" "a");
+  EXPECT_EQ(tokens->string_at(263),
+            "\xE2\x96\x81"
+            "a");
   EXPECT_EQ(file.find("tokenizer.ggml.scores")->value.array()->number_at(7), -1.0);
   const Tensor* embedding = file.find_tensor("token_embd.weight");
   ASSERT_NE(embedding, nullptr);

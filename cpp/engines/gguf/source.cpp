@@ -17,7 +17,8 @@ Result<FileSource> FileSource::open(const std::string& path) {
   std::error_code code;
   const auto status = std::filesystem::status(to_path(path), code);
   if (status.type() == std::filesystem::file_type::not_found) {
-    return Error{ErrorCode::kModelNotFound, "expected a GGUF file at " + path + ", found nothing",
+    return Error{ErrorCode::kModelNotFound,
+                 "expected a GGUF file at " + path + ", found nothing",
                  {{"path", path}}};
   }
   if (code || !std::filesystem::is_regular_file(status)) {
@@ -29,9 +30,10 @@ Result<FileSource> FileSource::open(const std::string& path) {
   source.size_ = std::filesystem::file_size(to_path(path), code);
   source.stream_.open(to_path(path), std::ios::binary);
   if (code || !source.stream_) {
-    return Error{ErrorCode::kModelInvalid, "expected a readable GGUF file at " + path +
-                                               ", found that it cannot be opened for reading",
-                 {{"path", path}}};
+    return Error{
+        ErrorCode::kModelInvalid,
+        "expected a readable GGUF file at " + path + ", found that it cannot be opened for reading",
+        {{"path", path}}};
   }
   return source;
 }

@@ -98,8 +98,8 @@ struct TestModel {
   }
 
   std::string write() const {
-    std::string out = "GGUF" + raw(version) + raw<uint64_t>(tensors.size()) +
-                      raw<uint64_t>(keys.size());
+    std::string out =
+        "GGUF" + raw(version) + raw<uint64_t>(tensors.size()) + raw<uint64_t>(keys.size());
     for (const auto& [key, value] : keys) out += text(key) + raw(value.type) + value.bytes;
     uint64_t next = 0;
     for (const TestTensor& entry : tensors) {

@@ -16,7 +16,9 @@ std::vector<std::string> vocabulary() {
     std::snprintf(name, sizeof(name), "<0x%02X>", byte);
     tokens.emplace_back(name);
   }
-  for (const char* word : {"\xE2\x96\x81", "a", "b", "ab", "\xE2\x96\x81" "a"}) {
+  for (const char* word : {"\xE2\x96\x81", "a", "b", "ab",
+                           "\xE2\x96\x81"
+                           "a"}) {
     tokens.emplace_back(word);
   }
   return tokens;

@@ -1,4 +1,5 @@
-// Process-wide set-up of llama.cpp: initialisation, logging, and turning its assertions into errors.
+// Process-wide set-up of llama.cpp: initialisation, logging, and turning its assertions into
+// errors.
 #pragma once
 
 #include <functional>

@@ -24,8 +24,7 @@ class ChatPrompt {
 
   Result<RenderedPrompt> render(const Request& request) const;
   // What follows an open tool call: its result and what the template puts around it.
-  Result<RenderedPrompt> render_tool_answer(const Request& request,
-                                            const std::string& call_body,
+  Result<RenderedPrompt> render_tool_answer(const Request& request, const std::string& call_body,
                                             const std::string& content) const;
   bool has_template() const { return has_template_; }
 

@@ -69,8 +69,8 @@ class ChunkedJob {
       if (!tokens_.empty() && tokens_.size() <= context_tokens) return {};
     }
     return Error{ErrorCode::kContextOverflow,
-                 "expected a text of 1 to " + std::to_string(context_tokens) +
-                     " tokens, found " + std::to_string(text_.size()) + " bytes of text"};
+                 "expected a text of 1 to " + std::to_string(context_tokens) + " tokens, found " +
+                     std::to_string(text_.size()) + " bytes of text"};
   }
 
   bool answer(Result<T> result) {

@@ -65,8 +65,7 @@ Result<std::shared_ptr<MediaEncoder>> MediaEncoder::load(std::shared_ptr<Model> 
     params.print_timings = false;
     params.n_threads = options.threads;
     params.warmup = false;
-    mtmd_context* context =
-        mtmd_init_from_file(options.mmproj.c_str(), model->get(), params);
+    mtmd_context* context = mtmd_init_from_file(options.mmproj.c_str(), model->get(), params);
     if (context == nullptr) {
       return Error{ErrorCode::kAbiMismatch,
                    "expected a multimodal projector that fits the model: " +
@@ -230,7 +229,8 @@ Result<MediaStep> MediaEncoder::decode_unguarded(llama_context* context, SeqId s
     return Error{ErrorCode::kMediaInvalid,
                  "expected a medium of at most " + std::to_string(at_once) +
                      " tokens (batch.tokens_per_step, 512 at most), which this model must see at "
-                     "once, found " + std::to_string(media.token_count)};
+                     "once, found " +
+                     std::to_string(media.token_count)};
   }
   if (non_causal || mtmd_decode_use_mrope(context_.get())) {
     // Every embedding attends to every other, or positions are two-dimensional.
@@ -258,9 +258,9 @@ Result<MediaStep> MediaEncoder::decode_unguarded(llama_context* context, SeqId s
   }
   if (code == 0) return step;
   if (code == 2) return Error{ErrorCode::kDisposed, "the engine was disposed"};
-  return Error{ErrorCode::kInternal,
-               "the media could not be evaluated (code " + std::to_string(code) +
-                   "): " + log.reason("no reason given")};
+  return Error{ErrorCode::kInternal, "the media could not be evaluated (code " +
+                                         std::to_string(code) +
+                                         "): " + log.reason("no reason given")};
 }
 
 }  // namespace pm::llama

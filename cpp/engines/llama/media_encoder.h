@@ -76,9 +76,8 @@ class MediaEncoder {
   };
   using BitmapPtr = std::unique_ptr<mtmd_bitmap, FreeBitmap>;
 
-  Result<MediaStep> decode_unguarded(llama_context* context, SeqId seq,
-                                     const MediaEmbedding& media, size_t offset, Pos pos,
-                                     size_t budget);
+  Result<MediaStep> decode_unguarded(llama_context* context, SeqId seq, const MediaEmbedding& media,
+                                     size_t offset, Pos pos, size_t budget);
   Result<BitmapPtr> make_bitmap(const MediaInput& media, size_t index) const;
   Result<std::shared_ptr<const MediaEmbedding>> encode_chunk(const mtmd_input_chunk* chunk,
                                                              const std::string& cache_key);

@@ -8,8 +8,8 @@ std::vector<Token> Preparer::tokenize(const std::vector<PromptPart>& parts,
                                       bool add_special) const {
   std::vector<Token> tokens;
   for (size_t i = 0; i < parts.size(); ++i) {
-    const auto piece = model_->tokenize(parts[i].text, add_special && i == 0,
-                                        parts[i].parse_special);
+    const auto piece =
+        model_->tokenize(parts[i].text, add_special && i == 0, parts[i].parse_special);
     tokens.insert(tokens.end(), piece.begin(), piece.end());
   }
   return tokens;
@@ -58,8 +58,7 @@ Result<ToolAnswer> Preparer::tool_answer(const Request& request, const std::stri
   auto rendered = chat_->render_tool_answer(request, call_body, content);
   if (!rendered) return rendered.error();
   PM_TRY(check_length(rendered.value().parts));
-  return ToolAnswer{tokenize(rendered.value().parts, false),
-                    rendered.value().starts_in_reasoning};
+  return ToolAnswer{tokenize(rendered.value().parts, false), rendered.value().starts_in_reasoning};
 }
 
 }  // namespace pm::llama

@@ -14,7 +14,9 @@ class Preparer final : public PromptPreparer {
   // `encoder` may be null (text only).
   Preparer(std::shared_ptr<Model> model, std::shared_ptr<MediaEncoder> encoder,
            std::unique_ptr<ChatPrompt> chat, size_t context_tokens)
-      : model_(std::move(model)), encoder_(std::move(encoder)), chat_(std::move(chat)),
+      : model_(std::move(model)),
+        encoder_(std::move(encoder)),
+        chat_(std::move(chat)),
         max_bytes_(context_tokens * model_->longest_piece()) {}
 
   Result<PreparedPrompt> prepare(const Request& request) override;

@@ -33,7 +33,8 @@ size_t estimate_kv_bytes(const Model& model) {
   size_t head_size = static_cast<size_t>(llama_model_n_embd(m) / heads);
   const std::string key_length =
       model.metadata(model.metadata("general.architecture") + ".attention.key_length");
-  if (!key_length.empty()) head_size = static_cast<size_t>(std::strtoul(key_length.c_str(), nullptr, 10));
+  if (!key_length.empty())
+    head_size = static_cast<size_t>(std::strtoul(key_length.c_str(), nullptr, 10));
   return 2 * sizeof(uint16_t) * static_cast<size_t>(llama_model_n_layer(m)) *
          static_cast<size_t>(std::max(1, llama_model_n_head_kv(m))) * head_size;
 }
@@ -67,7 +68,8 @@ bool abort_requested(void* data) {
 }  // namespace
 
 void Runner::FreeThreadpool::operator()(ggml_threadpool* pool) const {
-  if (const auto free_pool = cpu_function<decltype(&ggml_threadpool_free)>("ggml_threadpool_free")) {
+  if (const auto free_pool =
+          cpu_function<decltype(&ggml_threadpool_free)>("ggml_threadpool_free")) {
     free_pool(pool);
   }
 }
@@ -83,8 +85,8 @@ Result<std::unique_ptr<Runner>> Runner::create(std::shared_ptr<Model> model,
                                                std::shared_ptr<MediaEncoder> encoder,
                                                const LoadOptions& options) {
   std::unique_ptr<Runner> runner(new Runner(std::move(model), std::move(encoder)));
-  const Status status = guarded(ErrorCode::kModelInvalid, "context",
-                                [&] { return runner->init(options); });
+  const Status status =
+      guarded(ErrorCode::kModelInvalid, "context", [&] { return runner->init(options); });
   if (!status) return status.error();
   return runner;
 }
@@ -156,7 +158,8 @@ Status Runner::run_batch() {
   }));
   if (code == 0) return {};
   if (code == 2) return Error{ErrorCode::kDisposed, "the engine was disposed"};
-  if (code == 1) return Error{ErrorCode::kOutOfMemory, "the KV cache has no free slot for the batch"};
+  if (code == 1)
+    return Error{ErrorCode::kOutOfMemory, "the KV cache has no free slot for the batch"};
   return Error{ErrorCode::kInternal, "llama_decode failed with code " + std::to_string(code) +
                                          ": " + log.reason("no reason given")};
 }
@@ -168,7 +171,8 @@ Status Runner::decode(std::span<const TokenSpan> spans) {
     const TokenSpan& span = spans[s];
     for (size_t i = 0; i < span.count; ++i) {
       const bool last = i + 1 == span.count;
-      add_token(span.tokens[i], span.pos + static_cast<Pos>(i), span.seq, last && span.wants_logits);
+      add_token(span.tokens[i], span.pos + static_cast<Pos>(i), span.seq,
+                last && span.wants_logits);
     }
     if (span.wants_logits) output_rows_[s] = batch_.n_tokens - 1;
   }
@@ -192,9 +196,8 @@ Status Runner::decode_all_outputs(SeqId seq, Pos pos, const Token* tokens, size_
   llama_set_embeddings(context_.get(), embeddings);
   const Status status = run_batch();
   if (status) {
-    const size_t width = embeddings
-                             ? static_cast<size_t>(llama_model_n_embd_out(model_->get()))
-                             : model_->vocab_size();
+    const size_t width = embeddings ? static_cast<size_t>(llama_model_n_embd_out(model_->get()))
+                                    : model_->vocab_size();
     out.resize(count * width);
     for (size_t i = 0; i < count; ++i) {
       const auto row = static_cast<int32_t>(i);

@@ -86,9 +86,12 @@ SamplerPtr make_chain(const SamplingParams& params) {
     llama_sampler_chain_add(chain.get(), llama_sampler_init_greedy());
     return chain;
   }
-  if (params.top_k > 0) llama_sampler_chain_add(chain.get(), llama_sampler_init_top_k(params.top_k));
-  if (params.top_p < 1) llama_sampler_chain_add(chain.get(), llama_sampler_init_top_p(params.top_p, 1));
-  if (params.min_p > 0) llama_sampler_chain_add(chain.get(), llama_sampler_init_min_p(params.min_p, 1));
+  if (params.top_k > 0)
+    llama_sampler_chain_add(chain.get(), llama_sampler_init_top_k(params.top_k));
+  if (params.top_p < 1)
+    llama_sampler_chain_add(chain.get(), llama_sampler_init_top_p(params.top_p, 1));
+  if (params.min_p > 0)
+    llama_sampler_chain_add(chain.get(), llama_sampler_init_min_p(params.min_p, 1));
   llama_sampler_chain_add(chain.get(), llama_sampler_init_temp(params.temperature));
   llama_sampler_chain_add(chain.get(), llama_sampler_init_dist(params.seed));
   return chain;
@@ -129,9 +132,8 @@ Result<SamplerPtr> make_grammar(const Model& model, const SamplingParams& params
   const bool is_schema = !params.json_schema.empty();
   const std::string what = is_schema ? "preferences.json_schema" : "preferences.grammar";
   const Status status = guarded(ErrorCode::kInvalidRequest, what, [&]() -> Status {
-    const std::string text = is_schema
-                                 ? json_schema_to_grammar(common_json::parse(params.json_schema))
-                                 : params.grammar;
+    const std::string text =
+        is_schema ? json_schema_to_grammar(common_json::parse(params.json_schema)) : params.grammar;
     if (const size_t depth = grammar_depth(text); depth > kMaxGrammarDepth) {
       return Error{ErrorCode::kInvalidRequest,
                    what + ": expected at most " + std::to_string(kMaxGrammarDepth) +
@@ -139,9 +141,9 @@ Result<SamplerPtr> make_grammar(const Model& model, const SamplingParams& params
     }
     grammar.reset(llama_sampler_init_grammar(model.vocab(), text.c_str(), "root"));
     if (!grammar) {
-      return Error{ErrorCode::kInvalidRequest,
-                   what + ": expected a grammar llama.cpp can compile; " +
-                       log.reason("it gave no reason")};
+      return Error{
+          ErrorCode::kInvalidRequest,
+          what + ": expected a grammar llama.cpp can compile; " + log.reason("it gave no reason")};
     }
     return {};
   });

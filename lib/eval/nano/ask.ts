@@ -161,8 +161,16 @@ function chartTurns(rng: Rng, chart: Chart, tools: readonly ToolName[]): Turn[] 
   return turns
 }
 
-/** All questions the training may ask about a picture, in random order. */
-export function pictureTurns(rng: Rng, picture: Picture, tools: readonly ToolName[]): Turn[] {
+/**
+ * All questions the training may ask about a picture, in random order. `late`: towards the end of
+ * the curriculum, where questions for single values of a bar chart tend to come first.
+ */
+export function pictureTurns(
+  rng: Rng,
+  picture: Picture,
+  tools: readonly ToolName[],
+  late = false,
+): Turn[] {
   const kinds = { scene: 'A picture of shapes.', bar: 'A bar chart.', line: 'A line chart.' }
   const kind = picture.kind === 'word' ? 'A picture of text.' : kinds[picture.kind]
   const turns: Turn[] = []
@@ -175,12 +183,14 @@ export function pictureTurns(rng: Rng, picture: Picture, tools: readonly ToolNam
     turns.push({ question: 'How many characters are there?', answer })
   } else turns.push(...chartTurns(rng, picture, tools))
   if (rng.chance(0.15)) turns.push({ question: rng.pick(KIND), answer: [kind] })
-  return prioritise(rng, turns)
+  return prioritise(rng, turns, late && picture.kind === 'bar')
 }
 
-/** Random order in which the first two questions (the richest) tend to come early. */
-function prioritise(rng: Rng, turns: Turn[]): Turn[] {
+/** Random order in which the first two questions (the richest) or those for values come early. */
+function prioritise(rng: Rng, turns: Turn[], values: boolean): Turn[] {
   const lead = [0.4, 0.6]
-  const keyed = turns.map((turn, i) => ({ turn, key: rng.float() * (lead[i] ?? 1) }))
+  const weight = (turn: Turn, i: number): number =>
+    values ? (String(turn.answer[0]).startsWith('The value') ? 0.4 : 1) : (lead[i] ?? 1)
+  const keyed = turns.map((turn, i) => ({ turn, key: rng.float() * weight(turn, i) }))
   return keyed.sort((a, b) => a.key - b.key).map(({ turn }) => turn)
 }

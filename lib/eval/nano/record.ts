@@ -31,8 +31,8 @@ const MIXTURE: readonly PictureKind[] = [
 ]
 /** Shares towards the end: what is learned last (a bar's value by its letter) gets most. */
 const LATE_MIXTURE: readonly PictureKind[] = [
-  ...(['scene', 'bar', 'bar', 'bar', 'bar', 'bar'] as const),
-  ...(['line', 'line', 'line', 'line', 'word', 'word'] as const),
+  ...(['scene', 'bar', 'bar', 'bar', 'bar', 'bar', 'bar'] as const),
+  ...(['line', 'line', 'line', 'word', 'word'] as const),
 ]
 const LATE = 0.985
 const MESSAGES = ['Be brief.', 'You are a helpful assistant.', 'Answer in one sentence.']
@@ -72,7 +72,7 @@ export function trainingRecord(seed: number, index: number, progress: number): T
   const picture = trainingPicture(rng, kind, curriculum(progress))
   const tools = randomTools(rng)
   const message = rng.chance(0.08) ? rng.pick(MESSAGES) : ''
-  const turns = pictureTurns(rng, picture, tools)
+  const turns = pictureTurns(rng, picture, tools, late)
   const head = `<bos>${renderSystem(tools, message)}<|user|>`
   const base = { pixels: picture.raster.data, dense: picture.labels.planes(), kind }
   const alone = rng.chance(late ? 0.2 : 0.4) ? [aloneSegment(rng)] : []
