@@ -2,14 +2,14 @@
 #   polymind_base  pure logic: neither llama.cpp nor Node can be included from here
 #   polymind_core  everything that talks to an engine
 file(GLOB_RECURSE base_sources CONFIGURE_DEPENDS
-  cpp/core/*.cpp cpp/kv/*.cpp cpp/scheduler/*.cpp cpp/engines/gguf/*.cpp)
+  cpp/core/*.cpp cpp/kv/*.cpp cpp/kernels/*.cpp cpp/scheduler/*.cpp cpp/engines/gguf/*.cpp)
 list(FILTER base_sources EXCLUDE REGEX "_test\\.cpp$")
 add_library(polymind_base STATIC ${base_sources})
 target_link_libraries(polymind_base PUBLIC polymind_options)
 
 file(GLOB_RECURSE core_sources CONFIGURE_DEPENDS cpp/*.cpp)
 list(FILTER core_sources EXCLUDE REGEX "_test\\.cpp$")
-list(FILTER core_sources EXCLUDE REGEX "/cpp/(addon|core|kv|scheduler|engines/gguf)/")
+list(FILTER core_sources EXCLUDE REGEX "/cpp/(addon|core|kv|kernels|scheduler|engines/gguf)/")
 if(core_sources)
   add_library(polymind_core STATIC ${core_sources})
   target_link_libraries(polymind_core PUBLIC polymind_base polymind_llama)

@@ -26,8 +26,8 @@ function(polymind_add_tests target library)
 endfunction()
 
 file(GLOB_RECURSE unit_tests CONFIGURE_DEPENDS cpp/core/*_test.cpp cpp/kv/*_test.cpp
-  cpp/scheduler/*_test.cpp cpp/engines/gguf/*_test.cpp)
+  cpp/kernels/*_test.cpp cpp/scheduler/*_test.cpp cpp/engines/gguf/*_test.cpp)
 file(GLOB_RECURSE engine_tests CONFIGURE_DEPENDS cpp/*_test.cpp)
-list(FILTER engine_tests EXCLUDE REGEX "/cpp/(addon|core|kv|scheduler|engines/gguf)/")
+list(FILTER engine_tests EXCLUDE REGEX "/cpp/(addon|core|kv|kernels|scheduler|engines/gguf)/")
 polymind_add_tests(polymind_unit_tests polymind_base ${unit_tests})
 polymind_add_tests(polymind_engine_tests polymind_core ${engine_tests})
