@@ -29,5 +29,7 @@ file(GLOB_RECURSE unit_tests CONFIGURE_DEPENDS cpp/core/*_test.cpp cpp/kv/*_test
   cpp/kernels/*_test.cpp cpp/scheduler/*_test.cpp cpp/engines/gguf/*_test.cpp)
 file(GLOB_RECURSE engine_tests CONFIGURE_DEPENDS cpp/*_test.cpp)
 list(FILTER engine_tests EXCLUDE REGEX "/cpp/(addon|core|kv|kernels|scheduler|engines/gguf)/")
+# Models made in memory serve both programs.
+list(APPEND engine_tests "${PROJECT_SOURCE_DIR}/cpp/engines/gguf/testing_models_test.cpp")
 polymind_add_tests(polymind_unit_tests polymind_base ${unit_tests})
 polymind_add_tests(polymind_engine_tests polymind_core ${engine_tests})

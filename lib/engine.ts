@@ -38,6 +38,7 @@ export interface EngineInfo {
   context_tokens: number
   max_requests: number
   tokens_per_step: number
+  /** Compute threads. */
   threads: number
   kv: { memory: string; dtype: string; bytes: number; reason: string }
   gpu: unknown
@@ -193,7 +194,7 @@ export class Engine {
   /**
    * Token ids of `text`.
    *
-   * @param options `add_special` (false): add the model's begin token as a prompt would;
+   * @param options `add_special` (false): add the tokens the vocabulary puts around a text (begin, end);
    * `parse_special` (false): let `<bos>` and the like in the text become control tokens.
    * @throws MMError `MM_INVALID_REQUEST`, `MM_DISPOSED`
    */

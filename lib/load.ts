@@ -10,6 +10,7 @@ import type { NativeLoadOptions } from './native/binding.js'
 import { fromNative } from './native/call.js'
 import { nativeBinding } from './native/load.js'
 import { packageRoot } from './package-root.js'
+import { defaultThreads } from './threads.js'
 
 const path = z
   .string({ error: 'a path' })
@@ -29,6 +30,11 @@ export interface ModelFiles {
   model: string
   /** '' when there is none. */
   mmproj: string
+}
+
+interface FoundFiles extends ModelFiles {
+  /** Size of the model's file. */
+  bytes: number
 }
 
 /**
@@ -72,10 +78,11 @@ function guardedProgress(callback: ((fraction: number) => void) | undefined) {
   }
 }
 
-function nativeOptions(files: ModelFiles, options: ResolvedLoadOptions): NativeLoadOptions {
+function nativeOptions(files: FoundFiles, options: ResolvedLoadOptions): NativeLoadOptions {
   return {
-    ...files,
-    threads: options.threads,
+    model: files.model,
+    mmproj: files.mmproj,
+    threads: options.threads ?? defaultThreads(files.bytes),
     context_tokens: options.context_tokens ?? 0,
     max_requests: options.batch.max_requests,
     tokens_per_step: options.batch.tokens_per_step,
@@ -95,12 +102,12 @@ export function defaultModel(): ModelFiles {
  *
  * @throws MMError `MM_MODEL_NOT_FOUND`, `MM_INVALID_REQUEST`, `MM_ENGINE_UNAVAILABLE`
  */
-export async function resolveSource(source: LoadSource | undefined): Promise<ModelFiles> {
+export async function resolveSource(source: LoadSource | undefined): Promise<FoundFiles> {
   if (source === undefined) {
     const files = defaultModel()
-    await requireFile(files.model, 'the embedded default model')
+    const bytes = await requireFile(files.model, 'the embedded default model')
     await requireFile(files.mmproj, 'the projector of the embedded default model')
-    return files
+    return { ...files, bytes }
   }
   const checked = parse(sourceSchema, source, 'source')
   const given = typeof checked === 'string' ? { model: checked } : checked
@@ -108,14 +115,15 @@ export async function resolveSource(source: LoadSource | undefined): Promise<Mod
     throw unavailable('source.draft', 'speculative decoding is not part of this build yet')
   }
   const model = resolve(given.model)
-  await requireFile(model, 'source.model')
-  if (given.mmproj === undefined) return { model, mmproj: '' }
+  const bytes = await requireFile(model, 'source.model')
+  if (given.mmproj === undefined) return { model, mmproj: '', bytes }
   const mmproj = resolve(given.mmproj)
   await requireFile(mmproj, 'source.mmproj')
-  return { model, mmproj }
+  return { model, mmproj, bytes }
 }
 
-async function requireFile(file: string, where: string): Promise<void> {
+/** The size of a file that must be there. */
+async function requireFile(file: string, where: string): Promise<number> {
   const status = await stat(file).catch((error: NodeJS.ErrnoException) => {
     throw new MMError(
       'MM_MODEL_NOT_FOUND',
@@ -123,7 +131,7 @@ async function requireFile(file: string, where: string): Promise<void> {
       { where, expected: 'a readable GGUF file', received: file, reason: reasonOf(error) },
     )
   })
-  if (status.isFile()) return
+  if (status.isFile()) return status.size
   if (status.isDirectory()) {
     throw unavailable(
       `loading the folder ${file}`,

@@ -5,6 +5,7 @@ import re
 import torch
 
 from data import IMAGE_TOKENS, fetch
+from model import to_device
 
 
 def category(kind, text):
@@ -32,8 +33,6 @@ def fixed_batches(packer, seed, batches):
 @torch.no_grad()
 def evaluate(model, tests, device):
     """Share of segments whose every answer token is the arg max, by category."""
-    from train import to_device
-
     model.eval()
     right, total = {}, {}
     letters = [0, 0]

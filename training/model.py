@@ -6,6 +6,7 @@ Everything here is what llama.cpp computes for projector type `lightonocr` and a
 
 from dataclasses import asdict, dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -229,3 +230,13 @@ def block_mask(seg, pos):
     on_image = (key == 0) & (query >= 1) & (query < 100)
     visible = (query == key) | on_image
     return (visible & (pos[:, None, :] <= pos[:, :, None]))[:, None]
+
+
+def to_device(batch, device):
+    """The arrays of a packed batch as the tensors Nano takes."""
+    arrays = {k: v for k, v in batch.items() if isinstance(v, np.ndarray)}
+    out = {k: torch.from_numpy(v) for k, v in arrays.items()}
+    for key in ("ids", "where"):
+        out[key] = out[key].long()
+    out["seg"], out["pos"] = out["seg"].int(), out["pos"].int()
+    return {k: v.to(device, non_blocking=True) for k, v in out.items()}

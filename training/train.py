@@ -17,7 +17,7 @@ import torch.nn.functional as F
 
 from data import Loader, Packer
 from metrics import evaluate, fixed_batches
-from model import Config, Nano
+from model import Config, Nano, to_device
 from muon import Optimisers
 from tokenizer import Tokenizer
 
@@ -74,15 +74,6 @@ def grown(saved, model):
         fresh[: len(saved[name])] = saved[name]
         out[name] = fresh
     return out
-
-
-def to_device(batch, device):
-    arrays = {k: v for k, v in batch.items() if isinstance(v, np.ndarray)}
-    out = {k: torch.from_numpy(v) for k, v in arrays.items()}
-    for key in ("ids", "where"):
-        out[key] = out[key].long()
-    out["seg"], out["pos"] = out["seg"].int(), out["pos"].int()
-    return {k: v.to(device, non_blocking=True) for k, v in out.items()}
 
 
 class Run:

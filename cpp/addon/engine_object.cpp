@@ -30,8 +30,10 @@ class LoadWorker final : public PromiseWorker {
         cancel_(options_.cancel) {
     // A worker that is terminated must not wait until gigabytes have been read.
     napi_add_env_cleanup_hook(env, &LoadWorker::on_environment_exit, cancel_.get());
-    // Weak: after the worker has gone a late report has nobody to tell.
+    // Weak: after the worker has gone a late report has nobody to tell. The end is not posted: the
+    // promise would overtake it. result() reports it.
     options_.on_progress = [js = js_, callback = std::weak_ptr(on_progress_)](float fraction) {
+      if (fraction >= 1.0f) return;
       js->post([callback, fraction](Napi::Env task_env) {
         if (const auto function = callback.lock()) {
           function->Call({Napi::Number::New(task_env, fraction)});
@@ -53,6 +55,7 @@ class LoadWorker final : public PromiseWorker {
   }
 
   Napi::Value result(Napi::Env env) override {
+    on_progress_->Call({Napi::Number::New(env, 1)});
     auto handle = Napi::External<std::shared_ptr<EngineCore>>::New(env, &core_);
     handle.TypeTag(&kEngineCoreTag);
     return InstanceData::of(env).engine_class.New({handle, on_events_.Value()});

@@ -1,10 +1,11 @@
 /**
  * What a JSON Schema must look like before llama.cpp may turn it into a grammar. Its converter
- * follows `$ref` under `allOf` without looking whether it has been there, and replaces a pattern it
- * does not understand by "any string"; both are refused here, the one because it ends in a stack
- * overflow, the other because the answer would not follow the schema.
+ * follows `$ref` under `allOf` without looking whether it has been there, never returns from lengths
+ * whose minimum exceeds their maximum, forgets large ones, and replaces a pattern it does not
+ * understand by "any string". All are refused here: some would take the process down, with the others
+ * the answer would not follow the schema.
  */
-import { patternProblem } from './pattern.js'
+import { MAX_REPETITION, patternProblem } from './pattern.js'
 
 /** Deepest nesting, counted in JSON values and, with `$ref` followed, in schemas. */
 export const MAX_SCHEMA_DEPTH = 64
@@ -123,6 +124,9 @@ class Checker {
       return
     }
     checkPattern(node.pattern)
+    checkCounts(node, 'minItems', 'maxItems')
+    checkCounts(node, 'minLength', 'maxLength')
+    checkBounds(node)
     for (const child of [...parts.same, ...parts.inner]) this.#collect(child, depth + 1)
   }
 
@@ -232,6 +236,43 @@ function checkPattern(pattern: unknown): void {
   if (problem !== undefined) {
     throw new SchemaProblem(`a JSON Schema whose patterns can be followed (${problem})`)
   }
+}
+
+/** Lengths become repetitions of a grammar. */
+function checkCounts(node: JsonObject, low: string, high: string): void {
+  for (const key of [low, high]) {
+    const value = node[key]
+    if (value === undefined) continue
+    if (!Number.isInteger(value) || Number(value) < 0 || Number(value) > MAX_REPETITION) {
+      throw new SchemaProblem(
+        `a JSON Schema whose every ${key} is a whole number from 0 to ${MAX_REPETITION}`,
+      )
+    }
+  }
+  if (Number(node[low] ?? 0) > Number(node[high] ?? MAX_REPETITION)) {
+    throw new SchemaProblem(`a JSON Schema whose every ${low} is at most its ${high}`)
+  }
+}
+
+/** Bounds of whole numbers are computed with 64 bits there; those of other numbers are not used. */
+function checkBounds(node: JsonObject): void {
+  if (![node.type].flat().includes('integer')) return
+  // The inclusive bound wins where both are given.
+  const low = bound(node, 'minimum') ?? bound(node, 'exclusiveMinimum')
+  const high = bound(node, 'maximum') ?? bound(node, 'exclusiveMaximum')
+  if (low === undefined || high === undefined) return
+  const first = node.minimum === undefined ? Math.floor(low) + 1 : Math.ceil(low)
+  const last = node.maximum === undefined ? Math.ceil(high) - 1 : Math.floor(high)
+  if (first > last) {
+    throw new SchemaProblem('a JSON Schema with a whole number between the bounds of every integer')
+  }
+}
+
+function bound(node: JsonObject, key: string): number | undefined {
+  const value = node[key]
+  if (value === undefined) return undefined
+  if (typeof value === 'number' && Math.abs(value) < Number.MAX_SAFE_INTEGER) return value
+  throw new SchemaProblem(`a JSON Schema whose every ${key} is a number below 2^53`)
 }
 
 /** As llama.cpp does it: the parts between slashes are taken literally, without ~1 and %2F. */

@@ -1,4 +1,3 @@
-import { availableParallelism } from 'node:os'
 import { z } from 'zod'
 import { MMError, unavailable } from '../errors.js'
 import { parse } from './parse.js'
@@ -43,7 +42,8 @@ const speculative = strict({
  * How to load. Every field is optional.
  *
  * - `gpu` ('auto'): 'require' throws when no GPU backend is there; false never uses one.
- * - `threads` (the CPUs this process may use, at most 64): compute threads.
+ * - `threads` (1 for a model file below 64 MiB; else the physical cores this process may use, at most
+ *   8): compute threads. `engine.info().threads` says how many there are.
  * - `context_tokens` (the model's training context, capped by memory): prompt plus output of one request.
  * - `kv`: `memory`, `dtype` ('auto'), `budget_bytes` (from the machine's memory), `prefix_cache`, `spill`.
  * - `batch`: `max_requests` (8) run at once, `tokens_per_step` (512) evaluated in one
@@ -75,7 +75,7 @@ export const loadOptionsSchema = strict({
 
 /** Options of {@link load}. */
 export type LoadOptions = z.input<typeof loadOptionsSchema>
-export type ResolvedLoadOptions = z.output<typeof loadOptionsSchema> & { threads: number }
+export type ResolvedLoadOptions = z.output<typeof loadOptionsSchema>
 
 /** Duck-typed, so that signals of other realms and polyfills are accepted. */
 export function isAbortSignal(value: unknown): value is AbortSignal {
@@ -96,7 +96,7 @@ export function isAbortSignal(value: unknown): value is AbortSignal {
 export function parseLoadOptions(value: unknown): ResolvedLoadOptions {
   const options = parse(loadOptionsSchema, value ?? {}, 'options')
   refuse(options)
-  return { ...options, threads: options.threads ?? Math.min(64, availableParallelism()) }
+  return options
 }
 
 function refuse(options: z.output<typeof loadOptionsSchema>): void {

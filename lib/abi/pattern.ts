@@ -7,6 +7,8 @@
 export const MAX_PATTERN_LENGTH = 512
 /** Deepest nesting of groups in a `pattern`. */
 export const MAX_PATTERN_DEPTH = 32
+/** Most repetitions: above it llama.cpp refuses a lower bound and forgets an upper one. */
+export const MAX_REPETITION = 2000
 
 /** Escapes that mean the same in a regular expression and in GBNF. */
 const ESCAPE = /\\(?:[trn\\"[\]-]|x[\da-fA-F]{2}|u[\da-fA-F]{4}|U[\da-fA-F]{8})/y
@@ -15,6 +17,7 @@ const ESCAPES = new RegExp(ESCAPE.source, 'g')
 const ESCAPED_OPERATOR = /\\[$^.[\]()|{}*+?]/y
 const CLASS = /\[((?:[^\]\\]|\\.)*)\]/sy
 const REPEAT = /\{(?:\d{1,4}|\d{0,4},\d{0,4})\}|[*+?]/y
+const BOUNDS = /^\{(\d*),(\d*)\}$/
 
 /** Says what is wrong with a pattern, undefined when llama.cpp follows it to the letter. */
 export function patternProblem(pattern: string): string | undefined {
@@ -30,6 +33,8 @@ class PatternScan {
   #depth = 0
   /** Something stands before the position that a quantifier can repeat. */
   #repeatable = false
+  /** It is a character of several bytes: llama.cpp would repeat only the last one. */
+  #wide = false
 
   constructor(private readonly text: string) {}
 
@@ -42,6 +47,8 @@ class PatternScan {
   }
 
   #step(char: string): string | undefined {
+    const wide = this.#wide
+    this.#wide = char > '\u007f'
     switch (char) {
       case '(':
         return this.#open()
@@ -55,7 +62,9 @@ class PatternScan {
       case '+':
       case '?':
       case '{':
-        return this.#repeat()
+        return wide
+          ? 'a character outside ASCII in a group before it is repeated, as in (?:é)+'
+          : this.#repeat()
       case '^':
       case '$':
         return 'no anchor inside a pattern'
@@ -111,9 +120,10 @@ class PatternScan {
     // A second quantifier would be a lazy or possessive one, which GBNF reads differently.
     if (!this.#repeatable)
       return 'a quantifier follows what it repeats, and is neither lazy nor doubled'
-    if (this.#match(REPEAT) === undefined) return 'a repetition such as {2} or {1,3}'
+    const found = this.#match(REPEAT)
+    if (found === undefined) return 'a repetition such as {2} or {1,3}'
     this.#repeatable = false
-    return undefined
+    return boundsProblem(found)
   }
 
   #match(expression: RegExp): string | undefined {
@@ -122,4 +132,13 @@ class PatternScan {
     if (found !== undefined) this.#at += found.length
     return found
   }
+}
+
+/** llama.cpp would never come back from {3,2}. */
+function boundsProblem(repeat: string): string | undefined {
+  const [, low = '', high = ''] = BOUNDS.exec(repeat) ?? ['', repeat.slice(1, -1)]
+  if (Number(low) > MAX_REPETITION || Number(high) > MAX_REPETITION) {
+    return `at most ${MAX_REPETITION} repetitions`
+  }
+  return high !== '' && Number(low) > Number(high) ? `${repeat} ends before it begins` : undefined
 }

@@ -56,7 +56,7 @@ export function addModelOptions(command: Command): Command {
   return addCommonOptions(command)
     .option('--model <file>', 'a GGUF model (default: the embedded P-Nano)')
     .option('--mmproj <file>', 'its multimodal projector')
-    .option('--threads <n>', 'compute threads', numeric)
+    .option('--threads <n>', 'compute threads (default: by size of the model)', numeric)
     .option('--context-tokens <n>', 'tokens one request may use', numeric)
 }
 

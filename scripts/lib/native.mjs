@@ -5,6 +5,7 @@ import { runCommand } from '../../third_party/lib/command.mjs'
 import { explain } from '../../third_party/lib/errors.mjs'
 import { fingerprint, ROOT, readIfThere } from './paths.mjs'
 import { buildPercent } from './progress.mjs'
+import { publish } from './publish.mjs'
 import { describeBuild } from './third-party.mjs'
 import { JOBS } from './toolchain.mjs'
 
@@ -15,11 +16,16 @@ export const ADDON = join(ROOT, 'build', 'Release', 'polymind_native.node')
 /** Build folder of CMake. */
 export const WORK = join(ROOT, 'build', 'cmake')
 const STAMP = join(WORK, 'polymind-stamp.json')
-// Visual Studio adds the name of the configuration itself.
-const OUTPUT_FOLDER =
-  process.platform === 'win32'
-    ? { CMAKE_RUNTIME_OUTPUT_DIRECTORY: join(ROOT, 'build') }
-    : { CMAKE_LIBRARY_OUTPUT_DIRECTORY: join(ROOT, 'build', 'Release') }
+const OUTPUT_VARIABLE =
+  process.platform === 'win32' ? 'CMAKE_RUNTIME_OUTPUT_DIRECTORY' : 'CMAKE_LIBRARY_OUTPUT_DIRECTORY'
+const LINK_FOLDER = join(WORK, 'addon')
+/** What the linker writes. It becomes {@link ADDON} only when it is whole. */
+export const CMAKE_ADDON = join(
+  LINK_FOLDER,
+  // Visual Studio adds the name of the configuration itself.
+  process.platform === 'win32' ? 'Release' : '',
+  'polymind_native.node',
+)
 const INPUTS = ['cpp', 'cmake', 'CMakeLists.txt', 'package.json', 'package-lock.json']
 
 /** `native` unless `$POLYMIND_CPU_BUILD` says `portable`. */
@@ -45,12 +51,13 @@ export async function buildAddon(config, llama, progress = {}, target = 'polymin
     POLYMIND_LLAMA_LIBS: llama.libs,
     POLYMIND_PORTABLE: config === 'portable' ? 'ON' : 'OFF',
     POLYMIND_TESTS: 'ON',
-    ...OUTPUT_FOLDER,
+    [OUTPUT_VARIABLE]: LINK_FOLDER,
   }
   const defines = Object.entries(settings).map(([name, value]) => `--CD${name}=${value}`)
   try {
     await cmakeJs(['configure', ...defines])
     await cmakeJs(['build', '--target', target, '--parallel', JOBS], progress)
+    if (target === 'polymind_native') await publish(CMAKE_ADDON, ADDON)
   } catch (error) {
     throw explain(error, `building ${target}`)
   }

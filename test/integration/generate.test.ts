@@ -244,3 +244,53 @@ describe('the other functions of an engine', () => {
     expect(engine.stats().steps).toBeGreaterThan(0)
   })
 })
+
+/** Runs `work` right after load() has handed over to native code, in the same turn of the loop. */
+function onceLoading(work: () => void): AbortSignal {
+  return {
+    aborted: false,
+    addEventListener: () => queueMicrotask(work),
+    removeEventListener: () => {},
+  } as unknown as AbortSignal
+}
+
+describe('loading', () => {
+  it('reports progress in order, and its end exactly once', async () => {
+    for (const held of [0, 300]) {
+      const seen: number[] = []
+      // Held up so long, this thread finds the reports and the end of the work waiting together.
+      const signal = onceLoading(() => {
+        Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, held)
+      })
+      const engine = await load(undefined, { on_progress: (f) => seen.push(f), signal })
+      // Before any turn of the event loop: whoever awaited load() has seen the end.
+      expect(seen.at(-1)).toBe(1)
+      await new Promise((resolve) => setTimeout(resolve, 20))
+      expect(seen.filter((fraction) => fraction >= 1)).toEqual([1])
+      expect(seen).toEqual([...seen].sort((a, b) => a - b))
+      await engine.dispose()
+    }
+  })
+
+  it('uses one thread for a small model, or as many as it is told', async () => {
+    const small = await load()
+    expect(small.info().threads).toBe(1)
+    await small.dispose()
+    await withNano(async (told) => expect(told.info().threads).toBe(2), { threads: 2 })
+  })
+})
+
+describe('constraints that cannot be compiled', () => {
+  it.each([
+    [{ grammar: 'root ::= (' }, /line 1, column 11/],
+    [{ grammar: 'root ::= nothing' }, /definition of the rule 'nothing'/],
+    [{ grammar: 'root ::= "a"{3,2}' }, /upper bound/],
+    [{ json_schema: { type: 'string', minLength: 3, maxLength: 2 } }, /minLength/],
+  ])('%j is an invalid request', async (preferences, message) => {
+    const inputs = [{ type: 'text' as const, text: 'x' }]
+    expect(await reasonOf(engine.run({ inputs, preferences }))).toMatchObject({
+      code: 'MM_INVALID_REQUEST',
+      message: expect.stringMatching(message),
+    })
+  })
+})

@@ -94,6 +94,18 @@ const BAD: [string, Schema, RegExp][] = [
   ],
   ['a bigint', { const: 5n }, /JSON can hold/],
   ['lookahead', { type: 'string', pattern: '^(?=a)a$' }, /lookaround/],
+  ['a minimum above its maximum', { minLength: 3, maxLength: 2 }, /minLength is at most/],
+  ['items that cannot be', { items: { minItems: 1, maxItems: 0 } }, /minItems is at most/],
+  ['a length that would be forgotten', { maxLength: 2001 }, /maxLength is .* 0 to 2000/],
+  ['half an item', { minItems: 0.5 }, /minItems is a whole number/],
+  ['a negative length', { minLength: -1 }, /minLength is a whole number/],
+  ['no whole number left', { type: 'integer', minimum: 1.2, maximum: 1.8 }, /between the bounds/],
+  [
+    'nothing between exclusive bounds',
+    { type: ['null', 'integer'], exclusiveMinimum: 4, exclusiveMaximum: 5 },
+    /between the bounds/,
+  ],
+  ['a bound beyond 64 bits', { type: 'integer', maximum: 1e300 }, /maximum is a number below/],
   ['a long pattern', { pattern: `^${'a'.repeat(600)}$` }, /512 characters/],
 ]
 
@@ -118,6 +130,9 @@ const GOOD: [string, Schema][] = [
   ['the same $ref twice', { items: [ref('a'), ref('a')], $defs: { a: { type: 'null' } } }],
   ['a property called $ref and pattern', { properties: { $ref: {}, pattern: {} } }],
   ['a pattern', { type: 'string', pattern: '^[A-Z]{2}-[0-9]{1,4}(?:\\.x|y)?$' }],
+  ['lengths', { items: { minLength: 0, maxLength: 2000 }, minItems: 3, maxItems: 3 }],
+  ['one whole number', { type: 'integer', minimum: 4.5, exclusiveMaximum: 6 }],
+  ['bounds of other numbers', { type: 'number', minimum: 2, maximum: 1e300 }],
   ['a short chain', chain(20)],
   ['some doubling', doubling(5)],
 ]
@@ -140,12 +155,17 @@ describe('preferences.json_schema', () => {
 })
 
 describe('patternProblem', () => {
-  it.each(['^a$', '^(a|b)+$', '^[^"\\\\]*$', '^\\(\\x41\\u00e9\\)$', '^a{2}b{,3}c{1,}$', '^ä.*$'])(
-    'accepts %s',
-    (pattern) => {
-      expect(patternProblem(pattern)).toBeUndefined()
-    },
-  )
+  it.each([
+    '^a$',
+    '^(a|b)+$',
+    '^[^"\\\\]*$',
+    '^\\(\\x41\\u00e9\\)$',
+    '^a{2}b{,3}c{1,}$',
+    '^ä.*$',
+    '^(?:é)+[é]+é(a+)$',
+  ])('accepts %s', (pattern) => {
+    expect(patternProblem(pattern)).toBeUndefined()
+  })
 
   it.each([
     ['a', /begins with/],
@@ -162,6 +182,11 @@ describe('patternProblem', () => {
     ['^a+?$', /lazy/],
     ['^*$', /quantifier/],
     ['^a{x}$', /repetition/],
+    ['^a{3,2}$', /ends before it begins/],
+    ['^a{2001}$', /at most 2000/],
+    ['^a{1,2001}$', /at most 2000/],
+    ['^é+$', /in a group before it is repeated/],
+    ['^a😀{2}$', /in a group before it is repeated/],
     ['^(a$', /not closed/],
     ['^a)$', /not opened/],
     ['^[a$', /not closed/],

@@ -2,8 +2,10 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <fstream>
 #include <future>
 
+#include "engines/gguf/testing_models.h"
 #include "engines/llama/jobs.h"
 #include "engines/llama/preparer.h"
 #include "engines/llama/runner.h"
@@ -171,6 +173,33 @@ TEST_F(NanoTest, ScoresAreLogProbabilities) {
     EXPECT_LE(score.value().logprobs[i], 0.0f);
     EXPECT_TRUE(std::isfinite(score.value().logprobs[i]));
   }
+}
+
+// Vocabularies with add_eos_token: tokenizing the first of several parts by itself would leave an
+// end token in the middle of the prompt.
+TEST(Prompt, HasNoEndTokenThatTheTokenizerAdds) {
+  gguf::testing::TestModel file = gguf::testing::tiny_llama();
+  file.set("tokenizer.ggml.add_eos_token", gguf::testing::boolean(true));
+  LoadOptions options;
+  options.model = ::testing::TempDir() + "add_eos.gguf";
+  std::ofstream(options.model, std::ios::binary) << file.write();
+  const auto loaded = Model::load(options);
+  ASSERT_TRUE(loaded.ok()) << loaded.error().message;
+  const auto model = loaded.value();
+  ASSERT_TRUE(llama_vocab_get_add_eos(model->vocab()));
+  const Token eos = llama_vocab_eos(model->vocab());
+  ASSERT_EQ(model->tokenize("ab", true, false).back(), eos);
+
+  Preparer preparer(model, nullptr, std::move(ChatPrompt::create(model)).value(), 1024);
+  Request request;
+  // The second text spells a token, so it becomes a part of its own.
+  request.messages = R"([{"role":"user","content":[{"type":"text","text":"ab"}]},)"
+                     R"({"role":"user","content":[{"type":"text","text":"<s>"}]}])";
+  const auto prepared = preparer.prepare(request);
+  ASSERT_TRUE(prepared.ok()) << prepared.error().message;
+  const auto& tokens = prepared.value().prompt.at(0).tokens;
+  EXPECT_GT(tokens.size(), 4u);
+  EXPECT_EQ(std::count(tokens.begin(), tokens.end(), eos), 0);
 }
 
 TEST(Load, SaysWhatIsWrong) {

@@ -3,13 +3,26 @@
 #include "engines/llama/sampler.h"
 
 namespace pm::llama {
+namespace {
+
+// A prompt is to be continued, so the end token that some vocabularies add to a text has no place
+// in it: at its end it would say that nothing follows, and after the first of several parts it
+// would stand in the middle.
+void drop_added_end(const Model& model, std::vector<Token>& tokens) {
+  const bool added = llama_vocab_get_add_eos(model.vocab()) && !tokens.empty() &&
+                     tokens.back() == llama_vocab_eos(model.vocab());
+  if (added) tokens.pop_back();
+}
+
+}  // namespace
 
 std::vector<Token> Preparer::tokenize(const std::vector<PromptPart>& parts,
                                       bool add_special) const {
   std::vector<Token> tokens;
   for (size_t i = 0; i < parts.size(); ++i) {
-    const auto piece =
-        model_->tokenize(parts[i].text, add_special && i == 0, parts[i].parse_special);
+    const bool first = add_special && i == 0;
+    auto piece = model_->tokenize(parts[i].text, first, parts[i].parse_special);
+    if (first) drop_added_end(*model_, piece);
     tokens.insert(tokens.end(), piece.begin(), piece.end());
   }
   return tokens;
@@ -48,6 +61,10 @@ Result<PreparedPrompt> Preparer::prepare(const Request& request) {
   auto prompt = encoder_->encode(parts, request.media, true, *request.cancel);
   if (!prompt) return prompt.error();
   prepared.prompt = std::move(prompt).value();
+  if (auto& last = prepared.prompt.back(); !last.media) {
+    drop_added_end(*model_, last.tokens);
+    if (last.tokens.empty()) prepared.prompt.pop_back();
+  }
   prepared.encode_ms =
       std::chrono::duration<double, std::milli>(Clock::now() - request.submitted).count();
   return prepared;

@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "engines/llama/backend.h"
+#include "engines/llama/gbnf.h"
 #include "json-schema-to-grammar.h"
 
 // Several versions of a loop, chosen by the CPU at load time; needs ifunc, so ELF on x86-64 only.
@@ -97,34 +98,12 @@ SamplerPtr make_chain(const SamplingParams& params) {
   return chain;
 }
 
-// Depth of parentheses outside literals and character classes. llama.cpp's grammar parser recurses
-// once for each: thousands of them overflow the stack, which nothing can catch.
-size_t grammar_depth(std::string_view grammar) {
-  size_t depth = 0;
-  size_t deepest = 0;
-  char closing = 0;  // of the literal or class we are in
-  for (size_t i = 0; i < grammar.size(); ++i) {
-    const char c = grammar[i];
-    if (c == '\\') {
-      ++i;
-    } else if (closing != 0) {
-      if (c == closing) closing = 0;
-    } else if (c == '"') {
-      closing = '"';
-    } else if (c == '[') {
-      closing = ']';
-    } else if (c == '#') {
-      while (i < grammar.size() && grammar[i] != '\n') ++i;
-    } else if (c == '(') {
-      deepest = std::max(deepest, ++depth);
-    } else if (c == ')' && depth > 0) {
-      --depth;
-    }
-  }
-  return deepest;
+GbnfVocabulary vocabulary_of(const Model& model) {
+  const auto is_token = [&model](std::string_view tag) {
+    return model.tokenize(std::string(tag), false, true).size() == 1;
+  };
+  return {model.vocab_size(), is_token};
 }
-
-constexpr size_t kMaxGrammarDepth = 200;
 
 Result<SamplerPtr> make_grammar(const Model& model, const SamplingParams& params) {
   SamplerPtr grammar;
@@ -134,10 +113,8 @@ Result<SamplerPtr> make_grammar(const Model& model, const SamplingParams& params
   const Status status = guarded(ErrorCode::kInvalidRequest, what, [&]() -> Status {
     const std::string text =
         is_schema ? json_schema_to_grammar(common_json::parse(params.json_schema)) : params.grammar;
-    if (const size_t depth = grammar_depth(text); depth > kMaxGrammarDepth) {
-      return Error{ErrorCode::kInvalidRequest,
-                   what + ": expected at most " + std::to_string(kMaxGrammarDepth) +
-                       " nested parentheses, found " + std::to_string(depth)};
+    if (const Status checked = check_gbnf(text, vocabulary_of(model)); !checked) {
+      return Error{checked.error().code, what + ": " + checked.error().message};
     }
     grammar.reset(llama_sampler_init_grammar(model.vocab(), text.c_str(), "root"));
     if (!grammar) {

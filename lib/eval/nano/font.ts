@@ -47,9 +47,6 @@ const GLYPHS: Record<string, string> = {
   '.': '4b 4c',
 }
 
-/** Every character the font can draw; the index plus one is its class in the dense labels. */
-export const CHARSET = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ-.'
-
 export interface FontStyle {
   /** Cap height in pixels. */
   height: number

@@ -2,7 +2,7 @@
  * Dense labels for training: what is where, on a grid of 16 x 16 patches of 8 x 8 pixels.
  * They are a by-product of drawing; the evaluation does not use them.
  */
-import { CHARSET } from './font.js'
+import { CHARSET } from './charset.js'
 import { SIDE } from './raster.js'
 
 export const PATCH = 8

@@ -1,0 +1,24 @@
+// Checks a GBNF grammar before llama.cpp parses it. llama.cpp's parser prints its errors to the
+// terminal, recurses once a parenthesis, never returns from {3,2} and expands repetitions without
+// looking at their size; what passes here makes it do none of that.
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <string_view>
+
+#include "core/result.h"
+
+namespace pm::llama {
+
+// What a grammar may name besides its own rules.
+struct GbnfVocabulary {
+  size_t size = 0;
+  // Is `tag` (such as "<think>") the spelling of exactly one token?
+  std::function<bool(std::string_view tag)> is_token;
+};
+
+// Fails with kInvalidRequest, saying line, column and what was expected there.
+Status check_gbnf(std::string_view grammar, const GbnfVocabulary& vocabulary);
+
+}  // namespace pm::llama
