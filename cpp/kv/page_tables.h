@@ -78,7 +78,7 @@ class PageTables {
   size_t sequences() const { return tables_.size(); }
   std::optional<Pos> window() const { return window_; }
 
-  // Pages that appending the groups, in this order and in one step, takes at most: what to commit
+  // Pages that appending the groups takes, in this order and in a step of their own: what to commit
   // before.
   size_t pages_needed(std::span<const TokenGroup> groups) const;
 
@@ -106,9 +106,9 @@ class PageTables {
   void slide(SeqId seq, Pos next_pos);
 
   // `seq`, which is empty or consists of full pages only, continues with full pages that somebody
-  // else computed, pages first … first + pages.size() - 1 of the sequence. `first` may lie beyond
-  // its end only in a windowed group; what it held is then released.
-  void adopt(SeqId seq, size_t first, std::span<const PageId> pages);
+  // else computed: pages first, first + 1, … of the sequence. `first` may lie beyond its end only
+  // in a windowed group; what it held is then released. False, and nothing changed, otherwise.
+  [[nodiscard]] bool adopt(SeqId seq, size_t first, std::span<const PageId> pages);
 
   std::span<const TableEntry> table(SeqId seq) const { return tables_[index(seq)].entries; }
   // Leading full pages in the order in which their tokens were appended: page n of the sequence
@@ -116,8 +116,8 @@ class PageTables {
   FullPages full_pages(SeqId seq) const;
   size_t tokens(SeqId seq) const { return tables_[index(seq)].tokens; }
   // -1: empty.
-  Pos pos_min(SeqId seq) const;
-  Pos pos_max(SeqId seq) const;
+  Pos pos_min(SeqId seq) const { return tables_[index(seq)].pos_min; }
+  Pos pos_max(SeqId seq) const { return tables_[index(seq)].pos_max; }
 
   EntrySpan span(const TableEntry& entry) const;
   const TokenPlace& place(SlotId slot) const {
@@ -131,24 +131,26 @@ class PageTables {
   struct Page {
     std::array<TokenPlace, kPageTokens> places;
     uint64_t written_in = 0;  // step of the last append
-    int run = 0;              // slots 0 … run-1 were last written with consecutive positions
+    uint32_t run = 0;         // slots 0 … run-1 hold consecutive positions
   };
   struct Table {
     std::vector<TableEntry> entries;
     size_t tokens = 0;
+    Pos pos_min = -1;
+    Pos pos_max = -1;
     size_t first = 0;  // pages that slid out before entries[0]
-    // Pages of the sequence after which page numbers no longer tell token numbers.
-    size_t ordered = std::numeric_limits<size_t>::max();
+    // Pages from this one on are not those that a digest chain counts: something before is missing.
+    size_t ordered = kOrdered;
   };
-  // Where the next token of a set of owners goes.
-  enum class Tail { kAppend, kCopy, kFresh };
+  static constexpr size_t kOrdered = std::numeric_limits<size_t>::max();
 
   static size_t index(SeqId seq) { return static_cast<size_t>(seq); }
-  Tail tail_of(std::span<const SeqId> owners) const;
-  std::optional<PageId> take_page();
-  void write_place(PageId page, int slot, const TokenPlace& place);
-  void drop_pages(Table& table, size_t from, size_t to);
-  void compact(Table& table);
+  // The tail that all owners share; null if there is none.
+  const TableEntry* common_tail(std::span<const SeqId> owners) const;
+  uint32_t slots_between(const TableEntry& entry, Pos from, Pos to) const;
+  void write_place(PageId page, uint32_t slot, const TokenPlace& place);
+  void add_entry(Table& table, PageId page, uint32_t live);
+  void update_bounds(Table& table) const;
 
   PagePool& pool_;
   std::optional<Pos> window_;
