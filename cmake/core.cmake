@@ -13,6 +13,8 @@ list(FILTER core_sources EXCLUDE REGEX "/cpp/(addon|core|kv|kernels|scheduler|en
 if(core_sources)
   add_library(polymind_core STATIC ${core_sources})
   target_link_libraries(polymind_core PUBLIC polymind_base polymind_llama)
+  # engines/llama/paged implements llama.cpp's internal memory interface.
+  target_include_directories(polymind_core SYSTEM PRIVATE "${POLYMIND_LLAMA_DIR}/src")
 else()
   add_library(polymind_core INTERFACE)
   target_link_libraries(polymind_core INTERFACE polymind_base polymind_llama)

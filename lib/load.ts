@@ -86,9 +86,14 @@ function nativeOptions(files: FoundFiles, options: ResolvedLoadOptions): NativeL
     context_tokens: options.context_tokens ?? 0,
     max_requests: options.batch.max_requests,
     tokens_per_step: options.batch.tokens_per_step,
-    kv_bytes: options.kv.budget_bytes ?? 0,
+    kv: nativeKv(options.kv),
     media_cache_bytes: options.media_cache_bytes,
   }
+}
+
+function nativeKv({ memory, dtype, budget_bytes, prefix_cache }: ResolvedLoadOptions['kv']) {
+  const { k, v } = typeof dtype === 'string' ? { k: dtype, v: dtype } : dtype
+  return { memory, k, v, budget_bytes: budget_bytes ?? 0, prefix_cache }
 }
 
 /** Where the embedded default lies. */

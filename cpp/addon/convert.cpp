@@ -169,6 +169,29 @@ RequestPtr to_request(const Napi::Object& object) {
   return request;
 }
 
+namespace {
+
+std::optional<KvType> to_kv_type(const std::string& name) {
+  if (name == "bf16") return KvType::kBf16;
+  if (name == "int8") return KvType::kInt8;
+  if (name == "fp8") return KvType::kFp8;
+  return std::nullopt;  // "auto"
+}
+
+llama::KvOptions to_kv_options(const Napi::Object& object) {
+  llama::KvOptions kv;
+  const std::string memory = string_of(object, "memory");
+  if (memory == "paged") kv.memory = llama::KvOptions::Memory::kPaged;
+  if (memory == "stock") kv.memory = llama::KvOptions::Memory::kStock;
+  kv.k_type = to_kv_type(string_of(object, "k"));
+  kv.v_type = to_kv_type(string_of(object, "v"));
+  kv.budget_bytes = static_cast<size_t>(number_of(object, "budget_bytes"));
+  kv.prefix_cache = object.Get("prefix_cache").As<Napi::Boolean>().Value();
+  return kv;
+}
+
+}  // namespace
+
 llama::LoadOptions to_load_options(const Napi::Object& object) {
   llama::LoadOptions options;
   options.model = string_of(object, "model");
@@ -178,7 +201,7 @@ llama::LoadOptions to_load_options(const Napi::Object& object) {
   options.context_tokens = size("context_tokens");
   options.max_requests = size("max_requests");
   options.tokens_per_step = size("tokens_per_step");
-  options.kv_bytes = size("kv_bytes");
+  options.kv = to_kv_options(object.Get("kv").As<Napi::Object>());
   options.media_cache_bytes = size("media_cache_bytes");
   return options;
 }

@@ -41,7 +41,6 @@ Result<std::shared_ptr<EngineCore>> EngineCore::open(const llama::LoadOptions& o
   auto runner = llama::Runner::create(core->model_, core->encoder_, options);
   if (!runner) return runner.error();
   core->runner_ = std::move(runner).value();
-  core->kv_bytes_per_token_ = core->runner_->kv_bytes_per_token();
   core->info_json_ = core->describe();
   return core;
 }
@@ -110,10 +109,15 @@ std::string EngineCore::describe() const {
   json.field("tokens_per_step", options_.tokens_per_step);
   json.field("threads", options_.threads);
   json.key("kv").begin_object();
-  json.field("memory", "stock");
-  json.field("dtype", "f16");
-  json.field("bytes", kv_bytes_per_token_ * runner_->memory().capacity());
-  json.field("reason", "this build has llama.cpp's own KV memory only");
+  const llama::KvInfo& kv = runner_->kv_info();
+  json.field("memory", kv.paged ? "paged" : "stock");
+  json.field("dtype", kv.dtype);
+  json.field("kernels", kv.kernels);
+  json.field("bytes_per_token", kv.bytes_per_token);
+  // Stock memory is taken at load; pages are taken as tokens arrive, up to the budget.
+  json.field("bytes", kv.paged ? kv.budget_bytes
+                               : kv.bytes_per_token * runner_->memory().capacity());
+  json.field("reason", kv.reason);
   json.end_object();
   json.key("gpu").raw("null");
   json.end_object();
@@ -136,16 +140,19 @@ std::string EngineCore::stats_json() const {
   json.field("finished", stats.finished).field("cancelled", stats.cancelled);
   json.field("failed", stats.failed);
   json.end_object();
-  // llama.cpp's own memory has no pages: a page here is one token.
+  const KvStats& kv = stats.memory.kv;
   json.key("kv").begin_object();
-  json.field("page_tokens", 1);
-  json.field("pages_total", stats.kv_capacity).field("pages_used", stats.kv_reserved);
-  json.field("pages_shared", 0);
-  json.field("bytes", kv_bytes_per_token_ * static_cast<size_t>(stats.kv_capacity));
-  json.field("waste_fraction", 0.0).field("evictions", 0).field("spilled_pages", 0);
+  json.field("page_tokens", stats.memory.page_tokens);
+  json.field("pages_total", kv.pages_total).field("pages_used", kv.pages_used);
+  json.field("pages_shared", kv.pages_shared).field("pages_cached", kv.pages_cached);
+  json.field("bytes", kv.bytes_used).field("bytes_committed", kv.bytes_committed);
+  json.field("waste_fraction", kv.waste_fraction());
+  json.field("evictions", kv.evictions).field("spilled_pages", kv.spilled_pages);
+  json.field("preemptions", stats.preemptions);
   json.end_object();
   json.key("prefix_cache").begin_object();
-  json.field("hit_tokens", 0).field("lookup_tokens", 0);
+  json.field("hit_tokens", stats.prefix_hit_tokens);
+  json.field("lookup_tokens", stats.prefix_lookup_tokens);
   json.end_object();
   json.key("media_cache").begin_object();
   json.field("hits", media.hits).field("misses", media.misses).field("bytes", media.bytes);

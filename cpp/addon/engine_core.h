@@ -42,7 +42,6 @@ class EngineCore {
   std::unique_ptr<llama::Runner> runner_;  // until start()
   std::unique_ptr<llama::ChatPrompt> chat_;
   std::string info_json_;
-  size_t kv_bytes_per_token_ = 0;
 
   mutable std::mutex mutex_;
   std::shared_ptr<Engine> engine_;

@@ -1,14 +1,23 @@
-// The KV cache as the scheduler sees it: a pool of token slots from which sequences reserve.
-// llama.cpp's own memory implements it today (engines/llama/stock_memory.h); the paged cache will.
+// The KV cache as the scheduler sees it: token slots from which sequences reserve.
+//
+// Two kinds implement it. llama.cpp's own memory (engines/llama/stock_memory.h) is a fixed buffer:
+// a sequence is promised all it may ever hold before it starts. The paged cache
+// (engines/llama/paged/cache.h) grows with its sequences: a promise covers the next step, and when
+// none can be given the scheduler makes room by preempting a sequence.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
+
+#include "kv/digest.h"
 
 namespace pm {
 
 using SeqId = int32_t;
 using Pos = int32_t;
+
+struct MemoryStats;
 
 class SequenceMemory {
  public:
@@ -18,9 +27,11 @@ class SequenceMemory {
   virtual size_t capacity() const = 0;
   // Tokens promised to sequences; never more than capacity().
   virtual size_t reserved() const = 0;
+  // True: reserve() what the next step needs. False: reserve() the most a sequence may ever need.
+  virtual bool grows() const { return false; }
 
-  // Grows the promise to `seq` to `tokens` in all. False, and nothing changed, if the pool cannot
-  // give that much now.
+  // Promises `seq` room for `tokens` in all (or what it holds, if that is more). False, and nothing
+  // changed, if the pool cannot give that much now.
   virtual bool reserve(SeqId seq, size_t tokens) = 0;
 
   // Forgets every token of `seq` from position `from` on; the reservation stays.
@@ -28,6 +39,21 @@ class SequenceMemory {
 
   // Forgets `seq` and gives its reservation back.
   virtual void release(SeqId seq) = 0;
+
+  // ---- prefixes that were computed before; without a prefix cache nothing is ever found ----
+
+  virtual bool caches_prefixes() const { return false; }
+  // Where chains of page digests start.
+  virtual Digest chain_root() const { return {}; }
+  // Leading pages of `chain` that need not be computed.
+  virtual size_t find_prefix(std::span<const Digest> /*chain*/) const { return 0; }
+  // `seq`, which is empty, starts with as many of those pages as it can continue from. Returns
+  // their number.
+  virtual size_t adopt_prefix(SeqId /*seq*/, std::span<const Digest> /*chain*/) { return 0; }
+  // Offers the full pages of `seq` to others; `chain`: its digests so far.
+  virtual void publish_prefix(SeqId /*seq*/, std::span<const Digest> /*chain*/) {}
+
+  virtual MemoryStats stats() const = 0;
 };
 
 // Counts reservations for implementations whose storage is one shared buffer.

@@ -9,6 +9,19 @@ double ms_since(Clock::time_point start) {
   return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
 }
 
+constexpr double kMemoryReportMs = 100;
+
+DigestChain digest_prompt(const Digest& root, const Prompt& prompt) {
+  DigestChain chain(root);
+  for (const PromptChunk& chunk : prompt) {
+    for (const Token token : chunk.tokens) chain.add_token(token);
+    for (size_t i = 0; chunk.media && i < chunk.media->token_count; ++i) {
+      chain.add_media(chunk.media->digest, static_cast<uint32_t>(i));
+    }
+  }
+  return chain;
+}
+
 // Nothing may throw out of a lane: the process would end.
 template <typename T, typename Work>
 Result<T> without_throwing(Work work) {
@@ -36,7 +49,8 @@ Engine::Engine(std::unique_ptr<ModelRunner> runner, std::shared_ptr<PromptPrepar
       sink_(std::move(sink)) {
   const size_t slots = std::min(config_.max_requests, runner_->sequence_count());
   for (size_t i = slots; i > 0; --i) free_slots_.push_back(static_cast<SeqId>(i - 1));
-  stats_.kv_capacity = static_cast<int64_t>(runner_->memory().capacity());
+  if (runner_->memory().caches_prefixes()) chain_root_ = runner_->memory().chain_root();
+  measure_memory();
   stats_cell_.write(stats_);
   thread_ = std::thread([this] {
     set_thread_name("mm-engine");
@@ -170,8 +184,13 @@ void Engine::apply(Submit& command) {
   Worker& lane = request->media.empty() ? text_lane_ : media_lane_;
   lane.post([this, request] {
     if (request->cancel->cancelled()) return;
-    post(Prepared{request->id,
-                  without_throwing<PreparedPrompt>([&] { return preparer_->prepare(*request); })});
+    post(Prepared{request->id, without_throwing<PreparedPrompt>([&]() -> Result<PreparedPrompt> {
+                    auto prepared = preparer_->prepare(*request);
+                    if (prepared && chain_root_) {
+                      prepared.value().chain = digest_prompt(*chain_root_, prepared.value().prompt);
+                    }
+                    return prepared;
+                  })});
   });
 }
 
@@ -182,6 +201,7 @@ void Engine::apply(Prepared& command) {
   PreparedPrompt prepared = std::move(command.result).value();
   sequence->prompt = std::move(prepared.prompt);
   sequence->sampler = std::move(prepared.sampler);
+  sequence->chain = std::move(prepared.chain);
   sequence->stream = TextStream(sequence->request->stop, prepared.starts_in_reasoning);
   sequence->encode_ms = prepared.encode_ms;
   stats_.encode_ms += prepared.encode_ms;
@@ -249,6 +269,10 @@ void Engine::apply(ToolTokens& command) {
   // The token that closed the call has been sampled but not evaluated yet.
   sequence->answer.insert(sequence->answer.begin(), sequence->next_token);
   sequence->phase = Phase::kAnswerWait;
+  if (sequence->seq >= 0) return;
+  // Preempted while the tool ran: it starts anew, with the answer at its end.
+  begin_answer(*sequence);
+  sequence->phase = Phase::kWaiting;
 }
 
 void Engine::apply(NewJob& command) {
@@ -274,16 +298,23 @@ size_t Engine::token_limit(const Sequence& sequence) const {
   return std::min(context, known + static_cast<size_t>(std::max<int64_t>(0, left)));
 }
 
-// Strictly in order of arrival: a large request is never overtaken for ever by small ones.
+// What must be promised before the sequence evaluates `next` more tokens.
+size_t Engine::tokens_to_reserve(const Sequence& sequence, size_t next) const {
+  const size_t limit = token_limit(sequence);
+  return runner_->memory().grows() ? std::min(limit, sequence.kv_tokens + next) : limit;
+}
+
+// In order of arrival: a large request is never overtaken for ever by small ones.
 void Engine::admit() {
   for (auto& sequence : sequences_) {
     if (sequence->phase != Phase::kWaiting) continue;
     if (free_slots_.empty()) return;
-    const SeqId slot = free_slots_.back();
-    if (!runner_->memory().reserve(slot, token_limit(*sequence))) return;
+    if (computed_by_another(*sequence)) continue;  // soon it need not compute that itself
+    if (!admit_one(*sequence, free_slots_.back())) return;
     free_slots_.pop_back();
-    sequence->seq = slot;
     sequence->phase = Phase::kPrefill;
+    if (sequence->started) continue;
+    sequence->started = true;
     sequence->admitted = Clock::now();
     Event event;
     event.id = sequence->id();
@@ -291,6 +322,53 @@ void Engine::admit() {
     event.usage = sequence->usage;
     events_.push_back(std::move(event));
   }
+}
+
+// Gives the sequence a slot, what is known of its prompt, and room for the rest.
+bool Engine::admit_one(Sequence& sequence, SeqId slot) {
+  SequenceMemory& memory = runner_->memory();
+  const auto lookup = sequence.lookup();
+  // What was found is whole pages from the start; a window may make it fewer than asked for.
+  size_t found = memory.adopt_prefix(slot, lookup) * kPageTokens;
+  const size_t prompt = sequence.prompt_tokens();
+  bool fits = true;
+  if (memory.grows()) {
+    // Those that run will grow, too: without a page for each, admitting means preempting soon.
+    const auto running = static_cast<size_t>(std::count_if(
+        sequences_.begin(), sequences_.end(), [](const auto& s) { return s->seq >= 0; }));
+    const size_t limit = token_limit(sequence);
+    fits = memory.reserve(slot, prompt + 1 + running * kPageTokens) &&
+           memory.reserve(slot, std::min(limit, prompt + 1));
+  } else {
+    fits = memory.reserve(slot, token_limit(sequence));
+  }
+  if (!fits) {
+    memory.release(slot);
+    return false;
+  }
+  sequence.seq = slot;
+  if (!sequence.started) {
+    sequence.usage.cached_tokens = static_cast<int64_t>(found);
+    stats_.prefix_lookup_tokens += static_cast<int64_t>(lookup.size() * kPageTokens);
+    stats_.prefix_hit_tokens += static_cast<int64_t>(found);
+  }
+  sequence.skip(found);
+  return true;
+}
+
+// A sequence that runs is about to compute pages this one needs and nobody has yet.
+bool Engine::computed_by_another(const Sequence& sequence) const {
+  const auto wanted = sequence.lookup();
+  if (wanted.empty()) return false;
+  const size_t known = runner_->memory().find_prefix(wanted);
+  return std::any_of(sequences_.begin(), sequences_.end(), [&](const auto& other) {
+    if (other->phase != Phase::kPrefill || !other->chain) return false;
+    const auto pages = other->chain->pages();
+    const auto common = static_cast<size_t>(
+        std::mismatch(wanted.begin(), wanted.end(), pages.begin(), pages.end()).first -
+        wanted.begin());
+    return common > known && other->kv_tokens < common * kPageTokens;
+  });
 }
 
 // Tool answers make sequences longer than they were admitted for.
@@ -310,26 +388,83 @@ void Engine::admit_answers() {
                 " tokens, found " + std::to_string(needed) + " tokens with it"});
       continue;
     }
-    if (!runner_->memory().reserve(sequence->seq, token_limit(*sequence))) {
+    const size_t room = tokens_to_reserve(*sequence, sequence->answer.size() + 1);
+    bool fits = runner_->memory().reserve(sequence->seq, room);
+    while (!fits && preempt_for(*sequence)) fits = runner_->memory().reserve(sequence->seq, room);
+    if (!fits) {
       if (others_progress) continue;  // they will give memory back
       fail(*sequence, {ErrorCode::kOutOfMemory,
                        "the KV cache has no room for the tool result: every sequence waits"});
       continue;
     }
-    sequence->tool_wait_ms += ms_since(sequence->tool_wait_start);
-    sequence->usage.input_tokens += static_cast<int64_t>(sequence->answer.size()) - 1;
-    sequence->prompt.clear();
-    sequence->prompt.push_back(PromptChunk{std::move(sequence->answer), nullptr});
-    sequence->answer.clear();
-    sequence->chunk = 0;
-    sequence->offset = 0;
-    sequence->next_token = -1;
+    begin_answer(*sequence);
     sequence->phase = Phase::kPrefill;
     others_progress = true;
-    std::vector<Segment> segments;
-    sequence->stream.resume(sequence->answer_reasons, segments);
-    report(*sequence, segments);
   }
+}
+
+// The tool's answer becomes what is to be evaluated next.
+void Engine::begin_answer(Sequence& s) {
+  s.tool_wait_ms += ms_since(s.tool_wait_start);
+  s.usage.input_tokens += static_cast<int64_t>(s.answer.size()) - 1;
+  if (s.chain) {
+    for (const Token token : s.answer) s.chain->add_token(token);
+  }
+  // A preempted sequence has its past to evaluate first.
+  if (s.seq >= 0) s.prompt.clear();
+  s.prompt.push_back(PromptChunk{std::move(s.answer), nullptr});
+  s.answer.clear();
+  s.chunk = 0;
+  s.offset = 0;
+  s.next_token = -1;
+  std::vector<Segment> segments;
+  s.stream.resume(s.answer_reasons, segments);
+  report(s, segments);
+}
+
+// Every decoding sequence gets room for one more token; where the pool is dry, the one that came
+// last gives its pages back and starts anew when there is room.
+void Engine::make_room() {
+  if (!runner_->memory().grows()) return;
+  for (auto& sequence : sequences_) {
+    Sequence& s = *sequence;
+    while (s.phase == Phase::kDecode &&
+           !runner_->memory().reserve(s.seq, tokens_to_reserve(s, 1))) {
+      if (preempt_for(s)) continue;
+      const bool alone = std::none_of(sequences_.begin(), sequences_.end(), [&](const auto& other) {
+        return other.get() != &s && other->seq >= 0;
+      });
+      if (!alone) {
+        preempt(s);  // the others were there first
+        break;
+      }
+      fail(s, {ErrorCode::kOutOfMemory,
+               "expected a KV cache with room for this run, found one of " +
+                   std::to_string(runner_->memory().capacity()) +
+                   " tokens: raise kv.budget_bytes"});
+    }
+  }
+}
+
+// Preempts the latest sequence that came after `s`. False: there is none.
+bool Engine::preempt_for(const Sequence& s) {
+  for (auto it = sequences_.rbegin(); it != sequences_.rend() && it->get() != &s; ++it) {
+    Sequence& other = **it;
+    if (other.seq < 0 || !runner_->memory().grows()) continue;
+    if (other.phase == Phase::kAnswerWait) continue;  // about to go on
+    preempt(other);
+    return true;
+  }
+  return false;
+}
+
+void Engine::preempt(Sequence& s) {
+  runner_->memory().release(s.seq);
+  free_slots_.push_back(s.seq);
+  s.seq = -1;
+  s.rewind();
+  if (s.phase != Phase::kToolWait) s.phase = Phase::kWaiting;
+  ++stats_.preemptions;
 }
 
 void Engine::run_jobs() {
@@ -348,8 +483,17 @@ void Engine::run_jobs() {
 }
 
 void Engine::step() {
+  make_room();
   step_tokens();
   step_media();
+  publish_prefixes();
+}
+
+// Full pages are offered while their sequence still runs.
+void Engine::publish_prefixes() {
+  for (const auto& s : sequences_) {
+    if (s->seq >= 0 && s->chain) runner_->memory().publish_prefix(s->seq, s->chain->pages());
+  }
 }
 
 // One batch: the next token of every decoding sequence and a chunk of every prompt.
@@ -396,7 +540,7 @@ void Engine::step_tokens() {
     Sequence& s = *members[i];
     s.pos += static_cast<Pos>(spans[i].count);
     if (i < decoding) {
-      ++s.kv_tokens;
+      s.consumed_next_token();
     } else {
       stats_.prompt_tokens += static_cast<int64_t>(spans[i].count);
       s.consumed(spans[i].count);
@@ -525,11 +669,17 @@ void Engine::remove_retired() {
   std::erase_if(sequences_, [](const auto& s) { return s->request->cancel->cancelled(); });
 }
 
+void Engine::measure_memory() {
+  stats_.memory = runner_->memory().stats();
+  memory_measured_ = Clock::now();
+}
+
 void Engine::publish() {
   stats_.running = 0;
   stats_.waiting = 0;
   for (const auto& s : sequences_) ++(s->seq >= 0 ? stats_.running : stats_.waiting);
-  stats_.kv_reserved = static_cast<int64_t>(runner_->memory().reserved());
+  // Counting pages costs time: at times, and always before this thread goes to sleep.
+  if (stats_.running == 0 || ms_since(memory_measured_) > kMemoryReportMs) measure_memory();
   stats_cell_.write(stats_);
   if (!events_.empty()) sink_(std::exchange(events_, {}));
 }

@@ -104,7 +104,14 @@ class Engine {
 
   void check_budgets();
   void admit();
+  bool admit_one(Sequence& sequence, SeqId slot);
+  bool computed_by_another(const Sequence& sequence) const;
   void admit_answers();
+  void begin_answer(Sequence& sequence);
+  void make_room();
+  bool preempt_for(const Sequence& sequence);
+  void preempt(Sequence& sequence);
+  void publish_prefixes();
   void run_jobs();
   void step();
   void step_tokens();
@@ -115,6 +122,7 @@ class Engine {
   void open_tool_call(Sequence& sequence, std::string body);
 
   size_t token_limit(const Sequence& sequence) const;
+  size_t tokens_to_reserve(const Sequence& sequence, size_t next) const;
   bool runnable() const;
   bool job_waits() const;
   std::optional<Clock::time_point> next_deadline() const;
@@ -125,11 +133,14 @@ class Engine {
   void retire(Sequence& sequence, Event event);
   void remove_retired();
   void publish();
+  void measure_memory();
 
   std::unique_ptr<ModelRunner> runner_;
   std::shared_ptr<PromptPreparer> preparer_;
   const EngineConfig config_;
   EventSink sink_;
+  // Where digests of prompts start; none if the memory keeps no prefixes.
+  std::optional<Digest> chain_root_;
 
   // Arrival order; admission and fairness follow it.
   std::deque<std::unique_ptr<Sequence>> sequences_;
@@ -142,6 +153,7 @@ class Engine {
   std::vector<RunningJob> jobs_;
   EventBatch events_;
   EngineStats stats_;
+  Clock::time_point memory_measured_{};
   StatsCell stats_cell_;
 
   std::mutex mutex_;

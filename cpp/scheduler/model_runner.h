@@ -10,6 +10,7 @@
 
 #include "core/cancel.h"
 #include "core/result.h"
+#include "kv/digest.h"
 #include "kv/sequence_memory.h"
 #include "scheduler/events.h"
 
@@ -23,6 +24,11 @@ struct MediaEmbedding {
   std::vector<float> values;
   size_t token_count = 0;
   bool is_audio = false;
+  // Names the content and all that its keys and values depend on besides what stands before it.
+  Digest digest;
+  Pos positions = 0;  // it advances the sequence's position by that much
+  // False: all of it is evaluated in one step (it attends to itself, or positions are 2-D).
+  bool divisible = true;
   // The runner's own description of positions and attention (opaque to the scheduler).
   std::shared_ptr<void> layout;
 };

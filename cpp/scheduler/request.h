@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -57,6 +58,8 @@ struct PreparedPrompt {
   bool starts_in_reasoning = false;
   double encode_ms = 0;
   std::unique_ptr<TokenSampler> sampler;
+  // Digests of the prompt's pages; none if the memory keeps no prefixes.
+  std::optional<DigestChain> chain;
 };
 
 struct ToolAnswer {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -21,6 +22,10 @@ struct Sequence {
   Phase phase = Phase::kPreparing;
   SeqId seq = -1;  // -1: holds no slot
 
+  // What the KV cache holds of this sequence, whole chunks: computed again after a preemption.
+  Prompt history;
+  // Digests of `history` and `prompt`; none if the memory keeps no prefixes.
+  std::optional<DigestChain> chain;
   Prompt prompt;          // what is still to be evaluated
   size_t chunk = 0;       // index of the chunk being evaluated
   size_t offset = 0;      // tokens of that chunk already evaluated
@@ -44,6 +49,7 @@ struct Sequence {
   Clock::time_point tool_wait_start{};
   double tool_wait_ms = 0;
   bool has_first_token = false;
+  bool started = false;  // the start event has been sent
 
   RequestId id() const { return request->id; }
   bool in_prompt() const { return chunk < prompt.size(); }
@@ -58,14 +64,17 @@ struct Sequence {
     return in_prompt() ? total - offset : 0;
   }
 
-  void consumed(size_t tokens) {
-    offset += tokens;
-    kv_tokens += tokens;
-    if (offset >= current().size()) {
-      offset = 0;
-      ++chunk;
-    }
-  }
+  // The next `tokens` of the current chunk are in the KV cache.
+  void consumed(size_t tokens);
+  // The token that was sampled last is in the KV cache.
+  void consumed_next_token();
+  // Page digests to look for: all but the page of the last token, which must be evaluated, and
+  // nothing that ends inside a medium that cannot be divided.
+  std::span<const Digest> lookup() const;
+  // The first `tokens` of the prompt are in the KV cache already.
+  void skip(size_t tokens);
+  // Everything is to be evaluated again. A token that was sampled is part of it.
+  void rewind();
 
   Timings timings(Clock::time_point now) const;
 };

@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <mutex>
 
+#include "kv/memory_stats.h"
+
 namespace pm {
 
 struct EngineStats {
@@ -21,9 +23,11 @@ struct EngineStats {
   double prefill_ms = 0;
   double decode_ms = 0;
   double sample_ms = 0;
-  // Pool, in tokens.
-  int64_t kv_capacity = 0;
-  int64_t kv_reserved = 0;
+  int64_t preemptions = 0;
+  // Tokens of admitted prompts that were looked for in the prefix cache, and found.
+  int64_t prefix_lookup_tokens = 0;
+  int64_t prefix_hit_tokens = 0;
+  MemoryStats memory;
 };
 
 class StatsCell {

@@ -20,12 +20,12 @@ const kv = strict({
     })
     .default('auto'),
   budget_bytes: whole(1 << 20, Number.MAX_SAFE_INTEGER).optional(),
-  prefix_cache: z.boolean({ error: 'true or false' }).optional(),
+  prefix_cache: z.boolean({ error: 'true or false' }).default(true),
   spill: strict({ dir: z.string(), bytes: whole(1, Number.MAX_SAFE_INTEGER) }).optional(),
 })
 
 const batch = strict({
-  max_requests: whole(1, 64).default(8),
+  max_requests: whole(1, 256).default(8),
   tokens_per_step: whole(32, 8192).default(512),
 }).refine((b) => b.tokens_per_step >= 2 * b.max_requests, {
   // Each running request takes a token of every step; prompts need what is left.
@@ -45,7 +45,10 @@ const speculative = strict({
  * - `threads` (1 for a model file below 64 MiB; else the physical cores this process may use, at most
  *   8): compute threads. `engine.info().threads` says how many there are.
  * - `context_tokens` (the model's training context, capped by memory): prompt plus output of one request.
- * - `kv`: `memory`, `dtype` ('auto'), `budget_bytes` (from the machine's memory), `prefix_cache`, `spill`.
+ * - `kv`: the KV cache. `memory` ('auto': pages where the model allows it, else llama.cpp's own
+ *   memory, and `engine.info().kv` says why; 'paged' throws instead; 'stock'), `dtype` ('auto':
+ *   int8; 'bf16', 'int8', 'fp8' or `{ k, v }` of them; pages only), `budget_bytes` (a quarter of the
+ *   machine's memory; pages take it as they are used), `prefix_cache` (true), `spill`.
  * - `batch`: `max_requests` (8) run at once, `tokens_per_step` (512) evaluated in one
  *   scheduler step, at least 2 × `max_requests`.
  * - `media_cache_bytes` (64 MiB): encoder outputs kept for reuse. An addition to the contract.
@@ -111,14 +114,7 @@ function refusals(options: z.output<typeof loadOptionsSchema>): Refusal[] {
   const { kv, speculative: spec } = options
   return [
     [options.gpu === 'require', "gpu: 'require'", 'this build has no GPU backend'],
-    [kv.memory === 'paged', "kv.memory: 'paged'", 'the paged cache is not part of this build yet'],
-    [
-      kv.dtype !== 'auto',
-      `kv.dtype: ${JSON.stringify(kv.dtype)}`,
-      "element types are chosen with the paged cache, which is not part of this build yet; 'auto' keeps llama.cpp's f16",
-    ],
-    [kv.prefix_cache === true, 'kv.prefix_cache', 'it arrives with the paged cache'],
-    [kv.spill !== undefined, 'kv.spill', 'it arrives with the paged cache'],
+    [kv.spill !== undefined, 'kv.spill', 'spilling to disk is not part of this build yet'],
     [
       spec.kind !== 'off' && spec.kind !== 'auto',
       `speculative.kind: '${spec.kind}'`,

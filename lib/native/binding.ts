@@ -34,12 +34,19 @@ export interface NativeLoadOptions {
   threads: number
   /** Tokens one request may use (prompt + output); 0 = the model's training context, capped. */
   context_tokens: number
-  /** Sequences that run at the same time, 1…64. */
+  /** Sequences that run at the same time, 1…256. */
   max_requests: number
   /** Tokens evaluated in one scheduler step, 32…8192. */
   tokens_per_step: number
-  /** Upper bound of the KV cache in bytes; 0 = chosen from the machine's memory. */
-  kv_bytes: number
+  kv: {
+    memory: 'auto' | 'paged' | 'stock'
+    /** Element types of keys and values in pages. */
+    k: 'auto' | 'bf16' | 'int8' | 'fp8'
+    v: 'auto' | 'bf16' | 'int8' | 'fp8'
+    /** Upper bound of the KV cache in bytes; 0 = chosen from the machine's memory. */
+    budget_bytes: number
+    prefix_cache: boolean
+  }
   /** Bytes of encoder outputs kept for reuse. */
   media_cache_bytes: number
 }

@@ -41,6 +41,11 @@ class ChunkedJob {
     if (tokens_.empty()) {
       const Status status = tokenize(runner.context_tokens());
       if (!status) return answer(status.error());
+      if (!runner.memory().reserve(seq, tokens_.size())) {
+        return answer(Error{ErrorCode::kOutOfMemory,
+                            "expected a KV cache with room for " + std::to_string(tokens_.size()) +
+                                " tokens now, found less: raise kv.budget_bytes"});
+      }
     }
     const size_t count = std::min(runner.max_outputs(), tokens_.size() - at_);
     const Status status = runner.decode_all_outputs(

@@ -142,6 +142,15 @@ std::vector<std::string> Model::split_inside_tags(const std::string& text) const
   return pieces;
 }
 
+Digest Model::digest() const {
+  char description[128] = "";
+  llama_model_desc(model_.get(), description, sizeof description);
+  const std::string text = metadata("general.name") + '\n' + description + '\n' +
+                           std::to_string(llama_model_n_params(model_.get())) + '\n' +
+                           std::to_string(llama_model_size(model_.get()));
+  return digest_of({reinterpret_cast<const uint8_t*>(text.data()), text.size()});
+}
+
 std::string Model::metadata(const std::string& key) const {
   const int32_t length = llama_model_meta_val_str(model_.get(), key.c_str(), nullptr, 0);
   if (length < 0) return "";

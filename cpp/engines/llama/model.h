@@ -3,16 +3,28 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "core/cancel.h"
 #include "core/result.h"
+#include "kv/digest.h"
 #include "llama.h"
 #include "scheduler/model_runner.h"
 
 namespace pm::llama {
+
+// What was asked for; see options.kv in the API.
+struct KvOptions {
+  enum class Memory { kAuto, kPaged, kStock };
+  Memory memory = Memory::kAuto;
+  std::optional<KvType> k_type;  // none: the default
+  std::optional<KvType> v_type;
+  size_t budget_bytes = 0;  // 0: from the machine's memory
+  bool prefix_cache = true;
+};
 
 struct LoadOptions {
   std::string model;
@@ -21,7 +33,7 @@ struct LoadOptions {
   size_t context_tokens = 0;
   size_t max_requests = 8;
   size_t tokens_per_step = 512;
-  size_t kv_bytes = 0;
+  KvOptions kv;
   size_t media_cache_bytes = 0;
   CancelTokenPtr cancel;
   std::function<void(float)> on_progress;
@@ -49,6 +61,8 @@ class Model {
   std::vector<std::string> split_inside_tags(const std::string& text) const;
   // Bytes of the vocabulary's longest token.
   size_t longest_piece() const { return longest_piece_; }
+  // Tells this model from others, for keys and values that are kept.
+  Digest digest() const;
   // Value of a metadata key, or "".
   std::string metadata(const std::string& key) const;
 

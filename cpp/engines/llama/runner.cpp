@@ -5,6 +5,7 @@
 
 #include "core/system.h"
 #include "engines/llama/backend.h"
+#include "engines/llama/paged/memory.h"
 #include "ggml-backend.h"
 #include "ggml-cpu.h"
 
@@ -14,6 +15,7 @@ namespace {
 // What a request may use when nobody said: enough for a long chat, small enough that eight
 // sequences of a 3 B model fit into a laptop.
 constexpr size_t kDefaultContext = 8192;
+constexpr size_t kDefaultPagedContext = 32768;
 constexpr size_t kMinContext = 512;
 
 // Function of the CPU backend that is in use; null if it does not offer it.
@@ -39,25 +41,63 @@ size_t estimate_kv_bytes(const Model& model) {
          static_cast<size_t>(std::max(1, llama_model_n_head_kv(m))) * head_size;
 }
 
+const char* name_of(KvType type) {
+  switch (type) {
+    case KvType::kBf16:
+      return "bf16";
+    case KvType::kInt8:
+      return "int8";
+    case KvType::kFp8:
+      return "fp8";
+  }
+  return "?";
+}
+
+// Chosen by measured quality on a trained model: docs/kv-cache.md.
+constexpr KvType kDefaultType = KvType::kInt8;
+
+}  // namespace
+
 struct Layout {
   size_t context_tokens;
   size_t sequences;
+  size_t budget_bytes;
 };
 
+namespace {
+
+size_t trained_context(const Model& model) {
+  return static_cast<size_t>(std::max(1, llama_model_n_ctx_train(model.get())));
+}
+
 // Asked-for sizes are honoured; sizes left open shrink until the KV cache fits its budget.
-Layout plan_layout(const Model& model, const LoadOptions& options, size_t bytes_per_token) {
-  const auto trained = static_cast<size_t>(std::max(1, llama_model_n_ctx_train(model.get())));
-  Layout layout{options.context_tokens, std::max<size_t>(1, options.max_requests)};
-  const size_t budget = options.kv_bytes > 0 ? options.kv_bytes : physical_memory_bytes() / 4;
-  const size_t budget_tokens = budget / std::max<size_t>(1, bytes_per_token);
+Layout plan_stock(const Model& model, const LoadOptions& options, size_t bytes_per_token) {
+  Layout layout{options.context_tokens, std::max<size_t>(1, options.max_requests), 0};
+  layout.budget_bytes =
+      options.kv.budget_bytes > 0 ? options.kv.budget_bytes : physical_memory_bytes() / 4;
+  const size_t budget_tokens = layout.budget_bytes / std::max<size_t>(1, bytes_per_token);
   if (layout.context_tokens == 0) {
-    layout.context_tokens = std::min(trained, kDefaultContext);
+    layout.context_tokens = std::min(trained_context(model), kDefaultContext);
     const size_t fair = budget_tokens / layout.sequences;
     layout.context_tokens = std::min(layout.context_tokens, std::max(fair, kMinContext));
   }
   while (layout.sequences > 1 && layout.sequences * layout.context_tokens > budget_tokens) {
     --layout.sequences;
   }
+  return layout;
+}
+
+// Pages follow use: every sequence may grow to the whole pool, and the pool's limit costs nothing
+// until it is reached.
+Layout plan_paged(const Model& model, const LoadOptions& options, size_t bytes_per_token) {
+  Layout layout{options.context_tokens, std::max<size_t>(1, options.max_requests), 0};
+  layout.budget_bytes =
+      options.kv.budget_bytes > 0 ? options.kv.budget_bytes : physical_memory_bytes() / 4;
+  const size_t budget_tokens = layout.budget_bytes / std::max<size_t>(1, bytes_per_token);
+  if (layout.context_tokens == 0) {
+    layout.context_tokens = std::min(trained_context(model), kDefaultPagedContext);
+  }
+  layout.context_tokens = std::min(layout.context_tokens, std::max<size_t>(1, budget_tokens));
   return layout;
 }
 
@@ -91,15 +131,68 @@ Result<std::unique_ptr<Runner>> Runner::create(std::shared_ptr<Model> model,
   return runner;
 }
 
+// Paged if it can be, unless stock was asked for.
+Status Runner::choose_memory(const LoadOptions& options) {
+  kv_.dtype = "f16";
+  kv_.bytes_per_token = estimate_kv_bytes(*model_);
+  const bool types_asked = options.kv.k_type || options.kv.v_type;
+  if (options.kv.memory == KvOptions::Memory::kStock) {
+    kv_.reason = "asked for: kv.memory is 'stock'";
+  } else {
+    auto shape = paged_shape(*model_->get());
+    if (shape) {
+      paged_shape_ = std::move(shape).value();
+      const KvType k = options.kv.k_type.value_or(kDefaultType);
+      const KvType v = options.kv.v_type.value_or(kDefaultType);
+      kv_.paged = true;
+      kv_.dtype = k == v ? name_of(k) : std::string(name_of(k)) + "/" + name_of(v);
+      kv_.bytes_per_token = 0;
+      for (size_t g = 0; g < paged_shape_->groups.size(); ++g) {
+        kv_.bytes_per_token += paged_shape_->page_bytes(g, k, v) / kPageTokens;
+      }
+      return {};
+    }
+    if (options.kv.memory == KvOptions::Memory::kPaged) return shape.error();
+    kv_.reason = shape.error().message;
+  }
+  if (!types_asked) return {};
+  return Error{ErrorCode::kEngineUnavailable,
+               "kv.dtype is chosen with the paged KV cache, which this engine has not: " +
+                   kv_.reason};
+}
+
 Status Runner::init(const LoadOptions& options) {
-  LogCapture log;
-  kv_bytes_per_token_ = estimate_kv_bytes(*model_);
-  const Layout layout = plan_layout(*model_, options, kv_bytes_per_token_);
+  PM_TRY(choose_memory(options));
+  const Layout layout = kv_.paged ? plan_paged(*model_, options, kv_.bytes_per_token)
+                                  : plan_stock(*model_, options, kv_.bytes_per_token);
+  kv_.budget_bytes = layout.budget_bytes;
   sequence_count_ = layout.sequences;
   max_outputs_ = std::max<size_t>(32, sequence_count_);
+  PM_TRY(init_context(options, layout));
+  // llama.cpp rounds a sequence's context up; what was asked for is what a request may use.
+  context_tokens_ = std::min<size_t>(llama_n_ctx_seq(context_.get()), layout.context_tokens);
+
+  const auto new_pool = cpu_function<decltype(&ggml_threadpool_new)>("ggml_threadpool_new");
+  if (new_pool != nullptr && options.threads > 1) {
+    // Without a pool of its own, ggml starts and joins its threads for every single step.
+    ggml_threadpool_params pool_params = ggml_threadpool_params_default(options.threads);
+    threadpool_.reset(new_pool(&pool_params));
+    if (threadpool_) llama_attach_threadpool(context_.get(), threadpool_.get(), threadpool_.get());
+  }
+  if (kv_.paged) {
+    context_tokens_ = std::min(context_tokens_, paged_->capacity());
+  } else {
+    stock_ = std::make_unique<StockMemory>(context_.get(), sequence_count_,
+                                           llama_n_ctx_seq(context_.get()), kv_.bytes_per_token);
+  }
+  batch_ = llama_batch_init(static_cast<int32_t>(llama_n_batch(context_.get())), 0, 1);
+  return {};
+}
+
+Status Runner::init_context(const LoadOptions& options, const Layout& layout) {
+  LogCapture log;
   // Every running sequence decodes in every step, however small a step was asked for.
   const size_t batch_tokens = std::max(options.tokens_per_step, max_outputs_);
-
   llama_context_params params = llama_context_default_params();
   params.n_ctx = static_cast<uint32_t>(layout.context_tokens * layout.sequences);
   params.n_batch = static_cast<uint32_t>(batch_tokens);
@@ -116,26 +209,32 @@ Status Runner::init(const LoadOptions& options) {
   params.kv_unified = false;
   params.abort_callback = abort_requested;
   params.abort_callback_data = &interrupted_;
-  context_.reset(llama_init_from_model(model_->get(), params));
-  if (!context_) {
-    return Error{ErrorCode::kModelInvalid,
-                 "llama.cpp could not create a context: " + log.reason("no reason given")};
+  if (kv_.paged) {
+    PagedConfig config;
+    config.k_type = options.kv.k_type.value_or(kDefaultType);
+    config.v_type = options.kv.v_type.value_or(kDefaultType);
+    config.budget_bytes = layout.budget_bytes;
+    config.sequences = layout.sequences;
+    config.context_tokens = layout.context_tokens;
+    config.step_tokens = batch_tokens;
+    config.prefix_cache = options.kv.prefix_cache;
+    config.model = model_->digest();
+    auto cache = PagedCache::create(*paged_shape_, config);
+    if (!cache) return cache.error();
+    paged_ = std::move(cache).value();
+    attention_ = std::make_shared<PagedAttention>(paged_, static_cast<size_t>(options.threads));
+    kv_.kernels = attention_->kernels().name;
+    // One stream of tokens for llama.cpp; whose pages a token sees is our business.
+    params.kv_unified = true;
+    params.n_ctx = static_cast<uint32_t>(std::max(layout.context_tokens, batch_tokens));
+    params.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_DISABLED;
+    context_.reset(new_paged_context(model_->get(), params, paged_, attention_));
+  } else {
+    context_.reset(llama_init_from_model(model_->get(), params));
   }
-  context_tokens_ = llama_n_ctx_seq(context_.get());
-  // llama.cpp rounds a sequence's context up; what was asked for is what a request may use.
-  context_tokens_ = std::min(context_tokens_, layout.context_tokens);
-
-  const auto new_pool = cpu_function<decltype(&ggml_threadpool_new)>("ggml_threadpool_new");
-  if (new_pool != nullptr && options.threads > 1) {
-    // Without a pool of its own, ggml starts and joins its threads for every single step.
-    ggml_threadpool_params pool_params = ggml_threadpool_params_default(options.threads);
-    threadpool_.reset(new_pool(&pool_params));
-    if (threadpool_) llama_attach_threadpool(context_.get(), threadpool_.get(), threadpool_.get());
-  }
-  memory_ = std::make_unique<StockMemory>(context_.get(), sequence_count_,
-                                          llama_n_ctx_seq(context_.get()));
-  batch_ = llama_batch_init(static_cast<int32_t>(batch_tokens), 0, 1);
-  return {};
+  if (context_) return {};
+  return Error{ErrorCode::kModelInvalid,
+               "llama.cpp could not create a context: " + log.reason("no reason given")};
 }
 
 void Runner::clear_batch() { batch_.n_tokens = 0; }

@@ -162,8 +162,8 @@ function chartTurns(rng: Rng, chart: Chart, tools: readonly ToolName[]): Turn[] 
 }
 
 /**
- * All questions the training may ask about a picture, in random order. `late`: towards the end of
- * the curriculum, where questions for single values of a bar chart tend to come first.
+ * All questions the training may ask about a picture, in random order. `late`: in the part of
+ * the curriculum where questions for single values of a bar chart tend to come first.
  */
 export function pictureTurns(
   rng: Rng,

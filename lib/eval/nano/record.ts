@@ -29,12 +29,13 @@ const MIXTURE: readonly PictureKind[] = [
   ...(['scene', 'scene', 'bar', 'bar', 'bar'] as const),
   ...(['line', 'line', 'line', 'line', 'word', 'word', 'word'] as const),
 ]
-/** Shares towards the end: what is learned last (a bar's value by its letter) gets most. */
+/** Shares in between: what is learned last (a bar's value by its letter) gets most. */
 const LATE_MIXTURE: readonly PictureKind[] = [
   ...(['scene', 'bar', 'bar', 'bar', 'bar', 'bar', 'bar'] as const),
   ...(['line', 'line', 'line', 'word', 'word'] as const),
 ]
-const LATE = 0.985
+/** From where to where, in lengths of the curriculum, the late mixture holds. */
+const LATE = [0.985, 1.66] as const
 const MESSAGES = ['Be brief.', 'You are a helpful assistant.', 'Answer in one sentence.']
 
 /** Difficulty and mixture along the curriculum; `progress` in [0, 1]. */
@@ -67,7 +68,7 @@ function aloneSegment(rng: Rng): Segment {
 /** The record number `index` of the stream `seed`; `progress` is its place in the curriculum. */
 export function trainingRecord(seed: number, index: number, progress: number): TrainingRecord {
   const rng = new Rng(`train:${seed}:${index}`)
-  const late = progress >= LATE
+  const late = progress >= LATE[0] && progress < LATE[1]
   const kind = rng.pick(late ? LATE_MIXTURE : MIXTURE)
   const picture = trainingPicture(rng, kind, curriculum(progress))
   const tools = randomTools(rng)
