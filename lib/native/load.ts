@@ -1,7 +1,6 @@
 import { existsSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
-import nodeGypBuild from 'node-gyp-build'
 import { MMError } from '../errors.js'
 import { packageRoot } from '../package-root.js'
 import type { NativeBinding } from './binding.js'
@@ -52,24 +51,35 @@ export function useBinding(binding: NativeBinding): () => void {
   }
 }
 
-function candidates(root: string, attempts: AddonAttempt[]): string[] {
+/** Files to try, found one by one: what comes after the one that loads costs nothing. */
+function* candidates(root: string, attempts: AddonAttempt[]): Generator<string> {
   const override = process.env.POLYMIND_ADDON
   // An explicit wish is not replaced by something else: a test that asks for the sanitizer build
   // must not silently run on the release build.
-  if (override !== undefined && override !== '') return [override]
-  const paths: string[] = []
+  if (override !== undefined && override !== '') {
+    yield override
+    return
+  }
   for (const config of ['Release', 'Debug']) {
     const path = join(root, 'build', config, 'polymind_native.node')
-    if (existsSync(path)) paths.push(path)
+    if (existsSync(path)) yield path
     else attempts.push({ path, reason: 'no such file' })
   }
-  try {
-    const prebuilt = nodeGypBuild.resolve(root)
-    if (!paths.includes(prebuilt)) paths.push(prebuilt)
-  } catch {
+  const prebuilt = findPrebuilt(root)
+  if (prebuilt === undefined) {
     attempts.push({ path: join(root, 'prebuilds', platform()), reason: 'no prebuilt binary' })
+  } else if (attempts.every(({ path }) => path !== prebuilt)) {
+    yield prebuilt
   }
-  return paths
+}
+
+function findPrebuilt(root: string): string | undefined {
+  try {
+    const { resolve } = requireFile('node-gyp-build') as { resolve(folder: string): string }
+    return resolve(root)
+  } catch {
+    return undefined
+  }
 }
 
 function platform(): string {
