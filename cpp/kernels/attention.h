@@ -75,9 +75,9 @@ void copy_page_prefix(const PageFormat& format, const uint8_t* from, uint8_t* to
 const KvKernels& reference_kernels();
 // The fastest of this machine for the format. `POLYMIND_KV_KERNELS` (a name) forces one.
 const KvKernels& best_kernels(const PageFormat& format);
-// What POLYMIND_KV_KERNELS asks for if this machine has no kernels of that name, else null: loading
-// an engine must fail then, not run something else.
-const char* unknown_kernels_request();
+// What POLYMIND_KV_KERNELS asks for if this machine has no kernels of that name for the format,
+// else null: loading an engine must fail then, not run something else.
+const char* unknown_kernels_request(const PageFormat& format);
 // Every one that this machine can run for the format, fastest first (tests, mm doctor).
 std::span<const KvKernels* const> available_kernels(const PageFormat& format);
 

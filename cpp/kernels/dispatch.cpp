@@ -4,9 +4,13 @@
 #include <string_view>
 
 #include "kernels/attention.h"
+#include "kernels/cpu/cpu_kernels.h"
 
 namespace pm {
 namespace {
+
+// Vectorised kernels read values in tiles of up to 32; narrower heads go to the reference.
+constexpr int kSmallestVectorHead = 32;
 
 struct Available {
   std::array<const KvKernels*, 4> kernels{};
@@ -15,13 +19,16 @@ struct Available {
   void add(const KvKernels* kernel) {
     if (kernel != nullptr) kernels[count++] = kernel;
   }
-  std::span<const KvKernels* const> list() const { return {kernels.data(), count}; }
+  std::span<const KvKernels* const> list(const PageFormat& format) const {
+    const std::span<const KvKernels* const> all(kernels.data(), count);
+    return format.head_v < kSmallestVectorHead ? all.last(1) : all;
+  }
 };
 
-// Every kernel takes every format; a future one that does not is filtered here.
 const Available& available() {
   static const Available found = [] {
     Available a;
+    a.add(avx512_kernels());
     a.add(&reference_kernels());
     return a;
   }();
@@ -33,34 +40,29 @@ const char* requested_name() {
   return name != nullptr && *name != '\0' ? name : nullptr;
 }
 
-const KvKernels* find(const char* name) {
-  for (const KvKernels* kernel : available().list()) {
+const KvKernels* find(std::span<const KvKernels* const> list, const char* name) {
+  for (const KvKernels* kernel : list) {
     if (std::string_view(name) == kernel->name) return kernel;
   }
   return nullptr;
 }
 
-const KvKernels& choose() {
-  const char* name = requested_name();
-  const KvKernels* kernel = name != nullptr ? find(name) : nullptr;
-  return kernel != nullptr ? *kernel : *available().kernels[0];
-}
-
 }  // namespace
 
-const KvKernels& best_kernels(const PageFormat& /*format*/) {
-  // Chosen once: pages and partial results outlive a change of the environment.
-  static const KvKernels& best = choose();
-  return best;
-}
-
-const char* unknown_kernels_request() {
+const KvKernels& best_kernels(const PageFormat& format) {
+  const auto list = available().list(format);
   const char* name = requested_name();
-  return name != nullptr && find(name) == nullptr ? name : nullptr;
+  const KvKernels* forced = name != nullptr ? find(list, name) : nullptr;
+  return forced != nullptr ? *forced : *list.front();
 }
 
-std::span<const KvKernels* const> available_kernels(const PageFormat& /*format*/) {
-  return available().list();
+const char* unknown_kernels_request(const PageFormat& format) {
+  const char* name = requested_name();
+  return name != nullptr && find(available().list(format), name) == nullptr ? name : nullptr;
+}
+
+std::span<const KvKernels* const> available_kernels(const PageFormat& format) {
+  return available().list(format);
 }
 
 }  // namespace pm

@@ -1,0 +1,414 @@
+// Paged attention over one instruction set: KvKernels::run. Templates on the instruction set (Isa)
+// and on the element types of K and V (Elements); see isa_avx512.h for what they offer.
+#pragma once
+
+#include <array>
+#include <limits>
+#include <utility>
+
+#include "kernels/codec.h"
+#include "kernels/combine.h"
+#include "kernels/cpu/paged_task.h"
+#include "kernels/cpu/softmax.h"
+
+namespace pm {
+namespace {
+
+// sums[r][c] += sum over i < pairs of  elements[i][column c] · factor[r][i]. One load of the
+// elements serves all rows: this is where a page is read. `kStep` and `kRow` are scalars from one
+// pair of a row's factor to the next and from one row to the next.
+template <class Isa, class Elements, int kRowCount, int kStep, int kRow>
+[[gnu::always_inline]] inline void dot_tile(
+    const uint8_t* at, size_t stride, int pairs, const typename Elements::Dot::Scalar* factor,
+    ptrdiff_t ahead, typename Elements::Dot::Accumulator (&sums)[kRowCount][Isa::kColumns]) {
+  using Dot = typename Elements::Dot;
+  for (int i = 0; i < pairs; ++i) {
+    for (int line = 0; line < Elements::kTileBytes; line += 64) Isa::prefetch(at + ahead + line);
+    typename Dot::Operand tile[Isa::kColumns];
+    Elements::load(at, tile);
+#pragma GCC unroll 16
+    for (int r = 0; r < kRowCount; ++r) {
+      const auto pair = Dot::broadcast(factor + r * kRow);
+#pragma GCC unroll 4
+      for (int c = 0; c < Isa::kColumns; ++c) sums[r][c] = Dot::dot(sums[r][c], tile[c], pair);
+    }
+    at += stride;
+    factor += kStep;
+  }
+}
+
+template <class Isa, class Elements, int kRowCount>
+[[gnu::always_inline]] inline void clear(
+    typename Elements::Dot::Accumulator (&sums)[kRowCount][Isa::kColumns]) {
+#pragma GCC unroll 16
+  for (int r = 0; r < kRowCount; ++r) {
+#pragma GCC unroll 4
+    for (int c = 0; c < Isa::kColumns; ++c) sums[r][c] = Elements::Dot::zero();
+  }
+}
+
+// One row's sums as floats in the order of the outputs.
+template <class Isa, class Elements>
+[[gnu::always_inline]] inline void to_floats(
+    const typename Elements::Dot::Accumulator (&sums)[Isa::kColumns],
+    typename Isa::V (&values)[Isa::kColumns]) {
+#pragma GCC unroll 4
+  for (int c = 0; c < Isa::kColumns; ++c) values[c] = Elements::Dot::to_float(sums[c]);
+  Elements::order(values);
+}
+
+// Scores of the rows of one tile against every token of the block.
+template <class Isa, class Elements, bool kScaled, int kRowCount>
+void score_tile(TaskState<Isa>& s, int tile) {
+  using Dot = typename Elements::Dot;
+  using V = typename Isa::V;
+  constexpr int kTilesPerPage = kPageTokens / Isa::kTile;
+  const int first = s.tile_begin(tile);
+  const auto* q = reinterpret_cast<const typename Dot::Scalar*>(s.q) +
+                  static_cast<size_t>(tile * Isa::kRows * s.format.head_k);
+  for (int t = 0; t < s.block_pages * kTilesPerPage; ++t) {
+    const BlockPage& page = s.pages[t / kTilesPerPage];
+    typename Dot::Accumulator sums[kRowCount][Isa::kColumns];
+    clear<Isa, Elements>(sums);
+    dot_tile<Isa, Elements, kRowCount, 2 * Isa::kRows, 2>(
+        page.k + t % kTilesPerPage * Elements::kTileBytes, kTilesPerPage * Elements::kTileBytes,
+        s.format.head_k / 2, q, page.k_ahead, sums);
+    const int token = t * Isa::kTile;
+#pragma GCC unroll 16
+    for (int r = 0; r < kRowCount; ++r) {
+      V values[Isa::kColumns];
+      to_floats<Isa, Elements>(sums[r], values);
+      const V scale = Isa::set1(s.q_scale[first + r]);
+      float* scores = s.scores + r * kBlockTokens + token;
+#pragma GCC unroll 4
+      for (int c = 0; c < Isa::kColumns; ++c) {
+        V factor = scale;
+        if constexpr (kScaled) {
+          factor = Isa::mul(factor, Isa::load(s.k_scales + token + c * Isa::kLanes));
+        }
+        Isa::store(scores + c * Isa::kLanes, Isa::mul(values[c], factor));
+      }
+    }
+  }
+}
+
+// Adds the weighted values of the block to the outputs of one tile's rows.
+template <class Isa, class Elements, int kRowCount>
+void value_tile(TaskState<Isa>& s, int tile, size_t stride, bool unpacked) {
+  using Dot = typename Elements::Dot;
+  using V = typename Isa::V;
+  const int padded = s.padded_values();
+  const auto* weights = reinterpret_cast<const typename Dot::Scalar*>(s.weights);
+  float* rows = s.out + static_cast<size_t>(s.tile_begin(tile) * padded);
+  for (int at = 0; at < padded; at += Isa::kTile) {
+    // A page's last tile reaches back instead of beyond the row: its outputs repeat some of the
+    // tile before it (finish_row knows). Unpacked pages have it in its place already.
+    const int from = unpacked ? at : std::min(at, s.format.head_v - Isa::kTile);
+    const size_t offset = static_cast<size_t>(from * Elements::kTileBytes / Isa::kTile);
+    typename Dot::Accumulator sums[kRowCount][Isa::kColumns];
+    clear<Isa, Elements>(sums);
+    for (int p = 0; p < s.block_pages; ++p) {
+      dot_tile<Isa, Elements, kRowCount, 2, kBlockTokens>(
+          s.pages[p].v + offset, stride, kPageTokens / 2, weights + p * kPageTokens,
+          s.pages[p].v_ahead, sums);
+    }
+#pragma GCC unroll 16
+    for (int r = 0; r < kRowCount; ++r) {
+      V values[Isa::kColumns];
+      to_floats<Isa, Elements>(sums[r], values);
+      const V keep = Isa::set1(s.keep[r]);
+      float* out = rows + r * padded + at;
+#pragma GCC unroll 4
+      for (int c = 0; c < Isa::kColumns; ++c) {
+        if constexpr (Dot::kInteger) values[c] = Isa::mul(values[c], Isa::set1(s.weight_scale[r]));
+        Isa::store(out + c * Isa::kLanes,
+                   Isa::fma(Isa::load(out + c * Isa::kLanes), keep, values[c]));
+      }
+    }
+  }
+}
+
+// Calls body.operator()<rows>() with the tile's number of rows as a constant.
+template <class Isa, class Body>
+void with_rows(int rows, const Body& body) {
+  const auto call = [&]<int... kCounts>(std::integer_sequence<int, kCounts...>) {
+    ((rows == kCounts + 1 ? body.template operator()<kCounts + 1>() : void()), ...);
+  };
+  call(std::make_integer_sequence<int, Isa::kRows>());
+}
+
+// A block's elements as dot operands: [pair][tile][Isa::kColumns]. `size` outputs a pair.
+template <class Isa, class Elements>
+void unpack(const uint8_t* from, int pairs, int size, uint8_t* to) {
+  using Unpacked = typename Elements::Unpacked;
+  const size_t pair_bytes = static_cast<size_t>(size) * Elements::kTileBytes / Isa::kTile;
+  for (int i = 0; i < pairs; ++i) {
+    for (int at = 0; at < size; at += Isa::kTile) {
+      typename Elements::Dot::Operand tile[Isa::kColumns];
+      const size_t start = static_cast<size_t>(std::min(at, size - Isa::kTile));
+      Elements::load(from + start * Elements::kTileBytes / Isa::kTile, tile);
+      Unpacked::store(to, tile);
+      to += Unpacked::kTileBytes;
+    }
+    from += pair_bytes;
+  }
+}
+
+// The K side of a task for one element type.
+template <class Isa, class Elements, bool kScaled>
+struct KeySide {
+  static void begin_block(TaskState<Isa>& s) {
+    for (int p = 0; p < s.block_pages; ++p) {
+      BlockPage& page = s.pages[p];
+      if constexpr (kScaled) {
+        load_scales<Isa>(page.k + scales_offset(s.format.head_k), s.k_scales + p * kPageTokens);
+        if (s.unpack) {
+          uint8_t* to = s.k_unpacked + static_cast<size_t>(p) * Scratch<Isa>::unpacked_k(s.format);
+          unpack<Isa, Elements>(page.k, s.format.head_k / 2, kPageTokens, to);
+          page.k = to;
+          page.k_ahead = 0;
+        }
+      }
+    }
+  }
+
+  static void score(TaskState<Isa>& s, int tile) {
+    with_rows<Isa>(s.tile_rows(tile), [&]<int kRowCount>() {
+      if constexpr (kScaled) {
+        if (s.unpack) {
+          return score_tile<Isa, typename Elements::Unpacked, kScaled, kRowCount>(s, tile);
+        }
+      }
+      score_tile<Isa, Elements, kScaled, kRowCount>(s, tile);
+    });
+  }
+
+  static void load_queries(TaskState<Isa>& s) {
+    for (int tile = 0; tile < s.row_tiles; ++tile) {
+      for (int r = 0; r < s.tile_rows(tile); ++r) load_query(s, tile, r);
+    }
+  }
+
+ private:
+  using Dot = typename Elements::Dot;
+
+  static void load_query(TaskState<Isa>& s, int tile, int r) {
+    const int row = s.tile_begin(tile) + r;
+    const int size = s.format.head_k;
+    const float* from = s.head.q + s.query_of(row) * s.head.q_stride +
+                        static_cast<size_t>(row % s.head.group * size);
+    float* q = s.row_buffer;
+    std::copy_n(from, size, q);
+    if (s.format.k_type == KvType::kInt8) rotate_row<Isa>(q, size);
+    // Scores are kept in base 2; before a softcap in units of the cap.
+    constexpr float kLog2e = 1.44269504f;
+    float scale = s.head.softcap > 0 ? s.head.scale / s.head.softcap : s.head.scale * kLog2e;
+    if constexpr (Dot::kInteger) scale *= to_integers(q, size);
+    s.q_scale[row] = scale;
+
+    alignas(64) typename Dot::Scalar scalars[256 + Isa::kLanes];
+    for (int i = 0; i < size; i += Isa::kLanes) Dot::store(scalars + i, Isa::load(q + i));
+    auto* to = reinterpret_cast<typename Dot::Scalar*>(s.q) +
+               static_cast<size_t>(tile * Isa::kRows * size + 2 * r);
+    for (int i = 0; i < size; i += 2) {
+      to[i * Isa::kRows] = scalars[i];
+      to[i * Isa::kRows + 1] = scalars[i + 1];
+    }
+  }
+
+  // Scales a row to 16-bit integers; returns their unit.
+  static float to_integers(float* row, int size) {
+    const uint32_t max_bits = Isa::max_magnitude_bits(row, size);
+    if (max_bits >= 0x7f800000u) return std::numeric_limits<float>::quiet_NaN();
+    const float max = std::bit_cast<float>(max_bits);
+    const float inverse = max < kSmallestRow ? 0 : 32767 / max;
+    for (int i = 0; i < size; ++i) row[i] *= inverse;
+    return max / 32767;
+  }
+};
+
+// The V side of a task for one element type.
+template <class Isa, class Elements, bool kScaled>
+struct ValueSide {
+  static void begin_block(TaskState<Isa>& s) {
+    s.v_poison = 0;
+    for (int p = 0; p < s.block_pages; ++p) {
+      BlockPage& page = s.pages[p];
+      // Slots that no row sees may hold anything; their weight is zero, but zero times NaN is not.
+      const uint32_t seen = seen_by_any(s, page);
+      uint8_t* to = s.v_unpacked + static_cast<size_t>(p) * Scratch<Isa>::unpacked_v(s.format);
+      if constexpr (kScaled) {
+        float* scales = s.v_scales + p * kPageTokens;
+        load_scales<Isa>(page.v + scales_offset(s.format.head_v), scales);
+        for (int t = 0; t < kPageTokens; ++t) {
+          if ((seen >> t & 1) == 0) scales[t] = 0;
+          s.v_poison += scales[t] * 0;
+        }
+        if (s.unpack) {
+          unpack<Isa, Elements>(page.v, kPageTokens / 2, s.format.head_v, to);
+          page.v = to;
+          page.v_ahead = 0;
+        }
+      } else if (seen != 0xffffffffu) {
+        copy_seen(page.v, s.format.head_v, seen, to);
+        page.v = to;
+        page.v_ahead = 0;
+      }
+    }
+  }
+
+  static void weigh(TaskState<Isa>& s, int tile) {
+    for (int r = 0; r < s.tile_rows(tile); ++r) {
+      softmax_row<Isa, typename Elements::Dot, kScaled>(s, s.tile_begin(tile) + r, r);
+    }
+  }
+
+  static void add_values(TaskState<Isa>& s, int tile) {
+    const size_t stride = static_cast<size_t>(s.format.head_v) * 2 * element_bytes(s.format.v_type);
+    with_rows<Isa>(s.tile_rows(tile), [&]<int kRowCount>() {
+      if constexpr (kScaled) {
+        using Unpacked = typename Elements::Unpacked;
+        if (s.unpack) {
+          const size_t tiles = static_cast<size_t>(s.padded_values() / Isa::kTile);
+          return value_tile<Isa, Unpacked, kRowCount>(s, tile, tiles * Unpacked::kTileBytes, true);
+        }
+      }
+      value_tile<Isa, Elements, kRowCount>(s, tile, stride, false);
+    });
+  }
+
+ private:
+  static uint32_t seen_by_any(const TaskState<Isa>& s, const BlockPage& page) {
+    if (page.masks == nullptr) return 0xffffffffu;
+    uint32_t seen = 0;
+    for (size_t i = 0; i < s.task.queries.size(); ++i) seen |= page.masks[i];
+    return seen;
+  }
+
+  // Copies a bf16 V block with zeros for the tokens that are not `seen`.
+  static void copy_seen(const uint8_t* from, int head_v, uint32_t seen, uint8_t* to) {
+    for (int pair = 0; pair < kPageTokens / 2; ++pair) {
+      const uint32_t keep = (seen >> (2 * pair) & 1 ? 0x0000ffffu : 0) |
+                            (seen >> (2 * pair + 1) & 1 ? 0xffff0000u : 0);
+      const auto* words = reinterpret_cast<const uint32_t*>(from) + pair * head_v;
+      auto* out = reinterpret_cast<uint32_t*>(to) + pair * head_v;
+      for (int i = 0; i < head_v; ++i) out[i] = words[i] & keep;
+    }
+  }
+};
+
+// The phases for one element type, so that K and V types combine at run time.
+template <class Isa>
+struct KeyPhases {
+  void (*load_queries)(TaskState<Isa>&);
+  void (*begin_block)(TaskState<Isa>&);
+  void (*score)(TaskState<Isa>&, int tile);
+};
+
+template <class Isa>
+struct ValuePhases {
+  void (*begin_block)(TaskState<Isa>&);
+  void (*weigh)(TaskState<Isa>&, int tile);
+  void (*add_values)(TaskState<Isa>&, int tile);
+};
+
+template <class Isa, class Elements, bool kScaled>
+constexpr KeyPhases<Isa> key_phases() {
+  using Side = KeySide<Isa, Elements, kScaled>;
+  return {Side::load_queries, Side::begin_block, Side::score};
+}
+
+template <class Isa, class Elements, bool kScaled>
+constexpr ValuePhases<Isa> value_phases() {
+  using Side = ValueSide<Isa, Elements, kScaled>;
+  return {Side::begin_block, Side::weigh, Side::add_values};
+}
+
+// Output of a row: normalised and rotated back, or a partial result.
+template <class Isa>
+void finish_row(TaskState<Isa>& s, int row, float* partials) {
+  const int size = s.format.head_v;
+  const int last = (size - 1) / Isa::kTile * Isa::kTile;  // start of the last tile of values
+  const float* from = s.out + static_cast<size_t>(row * s.padded_values());
+  const int g = row % s.head.group;
+  constexpr float kLn2 = 0.693147181f;
+  float max = s.max[row] * kLn2;
+  float sum = s.sum[row];
+  // The last tile holds the outputs from size - kTile on.
+  const auto copy = [&](float* to, float factor) {
+    for (int i = 0; i < last; ++i) to[i] = from[i] * factor;
+    const int shift = last - (size - Isa::kTile);
+    for (int i = last; i < size; ++i) to[i] = from[i + shift] * factor;
+  };
+  if (s.task.partial >= 0) {
+    const size_t index =
+        static_cast<size_t>(s.task.partial) + static_cast<size_t>(row / s.head.group);
+    float* partial = partials + index * partial_floats(s.format, s.head.group);
+    partial[2 * g] = max;
+    partial[2 * g + 1] = sum;
+    copy(partial + 2 * s.head.group + g * size, 1);
+    return;
+  }
+  float* out = s.head.out + s.query_of(row) * s.head.out_stride + static_cast<size_t>(g * size);
+  float factor = 1;
+  if (s.head.sinks != nullptr && sum != 0) {
+    const float all = std::max(max, s.head.sinks[g]);
+    factor = std::exp(max - all);
+    sum = sum * factor + std::exp(s.head.sinks[g] - all);
+  }
+  copy(out, sum == 0 ? 0 : factor / sum);
+  if (s.format.v_type == KvType::kInt8) rotate_row<Isa>(out, size);
+}
+
+template <class Isa>
+void load_block(TaskState<Isa>& s, size_t first, int pages) {
+  const size_t full = s.task.full.size();
+  const size_t all = full + s.task.masked.size();
+  const auto address = [&](size_t i) -> const uint8_t* {
+    return s.head.pages.page(i < full ? s.task.full[i] : s.task.masked[i - full]);
+  };
+  s.block_pages = pages;
+  for (int p = 0; p < pages; ++p) {
+    const size_t i = first + static_cast<size_t>(p);
+    const uint8_t* page = address(i);
+    const size_t soon = i + Isa::kPagesAhead;
+    s.pages[p].k = page;
+    s.pages[p].v = page + s.format.v_offset();
+    s.pages[p].k_ahead = s.pages[p].v_ahead = soon < all ? address(soon) - page : 0;
+    s.pages[p].masks = i < full ? nullptr : s.task.masks + (i - full) * s.task.queries.size();
+  }
+}
+
+// `Phases` names the element types' phases: keys(type) and values(type).
+template <class Isa, class Phases>
+void run_task(const PageFormat& format, const AttentionHead& head, const AttentionTask& task,
+              float* partials, void* scratch) {
+  TaskState<Isa> s(format, head, task, scratch);
+  const KeyPhases<Isa>& keys = Phases::keys(format.k_type);
+  const ValuePhases<Isa>& values = Phases::values(format.v_type);
+  std::fill_n(s.max, s.rows, -std::numeric_limits<float>::infinity());
+  std::fill_n(s.sum, s.rows, 0.0f);
+  std::fill_n(s.out, s.rows * s.padded_values(), 0.0f);
+  keys.load_queries(s);
+  const size_t pages = task.full.size() + task.masked.size();
+  const size_t per_block = s.row_tiles > 1 ? kBlockPages : Isa::kDecodeBlockPages;
+  for (size_t first = 0; first < pages; first += per_block) {
+    load_block(s, first, static_cast<int>(std::min(per_block, pages - first)));
+    keys.begin_block(s);
+    values.begin_block(s);
+    for (int tile = 0; tile < s.row_tiles; ++tile) {
+      keys.score(s, tile);
+      values.weigh(s, tile);
+      values.add_values(s, tile);
+    }
+  }
+  for (int row = 0; row < s.rows; ++row) finish_row(s, row, partials);
+}
+
+template <class Isa>
+size_t task_scratch_bytes(const PageFormat& format, int group) {
+  return Scratch<Isa>(format, static_cast<int>(kMaxTaskQueries) * group).bytes;
+}
+
+}  // namespace
+}  // namespace pm
