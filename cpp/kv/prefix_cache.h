@@ -2,9 +2,12 @@
 // chained digests (kv/digest.h). A node holds one page of every layer group. Pages may be added
 // while the sequence that computes them still runs.
 //
-// Who uses a path holds a lease on it: leased nodes are never evicted. Without leases the least
-// recently used leaf goes first. Using a node counts as using its ancestors after it, so the least
-// recently used node is always a leaf.
+// Who uses a path holds a lease on it: leased nodes stay. Of the others, the leaf whose last lease
+// ended longest ago goes first.
+//
+// A windowed group needs only the pages of one window before the place where a sequence goes on.
+// Under pressure it first lets go of those that no leaf and no fork needs: a chain can then be
+// continued at its end and where it branches.
 #pragma once
 
 #include <cstddef>
@@ -25,8 +28,8 @@
 namespace pm {
 
 struct PrefixCacheStats {
-  uint64_t lookup_tokens = 0;  // of full pages that were looked for
-  uint64_t hit_tokens = 0;     // of those, found
+  uint64_t lookup_tokens = 0;  // of the full pages of new sequences
+  uint64_t hit_tokens = 0;     // of those, not to be computed
   uint64_t evictions = 0;      // nodes
 };
 
@@ -58,7 +61,7 @@ class PrefixCache {
   };
 
   // Pages of one group: page first, first + 1, … of the sequence, as PageTables::adopt() wants
-  // them. The cache holds them at least as long as the lease; the taker retains its own.
+  // them. To be adopted before the cache is asked to evict.
   struct Run {
     size_t first = 0;
     std::vector<PageId> pages;
@@ -81,10 +84,10 @@ class PrefixCache {
   // The same without moving anything: how many pages of `chain` are there.
   size_t peek(std::span<const Digest> chain) const;
 
-  // The page after the lease's has been computed: the cache retains `pages` (one a group; kNoPage:
-  // slid out already) and the lease moves on. `last` is the highest position in the page. If the
-  // page is known already, what it lacks is filled in, and the rest of `pages` is not retained.
-  // False if the digest names a page with another parent (never, unless digests collide).
+  // The page after the lease's is computed and written: the cache retains `pages` (one a group;
+  // kNoPage: slid out already) and the lease moves on. `last` is the highest position in the page.
+  // If the page is known already, what it lacks is filled in, and the rest of `pages` is not
+  // retained. False if the digest names a page with another parent (never, unless digests collide).
   bool insert(Lease& lease, const Digest& digest, std::span<const PageId> pages, Pos last);
 
   // Makes the pool of `group` gain `pages` free pages by letting go of what was used least
@@ -110,24 +113,22 @@ class PrefixCache {
     std::list<Node*>::iterator recency;
   };
 
-  Node* find(const Digest& digest) const;
-  size_t window_start(size_t group, std::span<Node* const> path) const;
-  bool resumable(std::span<Node* const> path) const;
-  std::vector<Node*> path_to(Node* node) const;
   std::vector<Node*> follow(const Node* from, std::span<const Digest> chain) const;
-  void touch(Node* node);
-  void move_lease(Lease& lease, Node* node);
+  size_t resumable(std::span<Node* const> path, std::vector<size_t>& starts) const;
+  bool needs(size_t group, const Node& end, const Node& node) const;
+  void release_lease(Node* node);
+
+  Node* add_node(Node* parent, const Digest& digest, Pos last);
+  void remove(Node& node);
   bool let_go(Node& node, size_t group);
   size_t evict_spare(size_t group, size_t pages);
   bool is_spare(const Node& node, size_t group) const;
-  void note_spare(Node& leaf);
-  void remove(Node& node);
+  void note_spare(Node* end, const Node* next);
 
   std::vector<Group> groups_;
   std::unordered_map<Digest, std::unique_ptr<Node>, DigestHash> nodes_;
-  std::list<Node*> recency_;  // least recently used first
-  // Per windowed group: nodes from whose page no leaf or fork can be continued any more (as it
-  // was noted; checked again when used).
+  std::list<Node*> recency_;  // least recently used first; children before their parents
+  // Per windowed group: nodes that may be spare (see is_spare()), in the order they became so.
   std::vector<std::deque<Digest>> spare_;
   std::vector<size_t> held_;
   EvictionListener listener_;
