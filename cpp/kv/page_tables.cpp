@@ -315,6 +315,12 @@ bool PageTables::adopt(SeqId seq, size_t first, std::span<const PageId> pages) {
   return true;
 }
 
+void PageTables::attach(SeqId seq, const TableEntry& entry) {
+  Table& table = tables_[index(seq)];
+  add_entry(table, entry.page, entry.live);
+  update_bounds(table);
+}
+
 FullPages PageTables::full_pages(SeqId seq) const {
   const Table& table = tables_[index(seq)];
   const size_t limit = table.ordered > table.first ? table.ordered - table.first : 0;

@@ -110,6 +110,11 @@ class PageTables {
   // in a windowed group; what it held is then released. False, and nothing changed, otherwise.
   [[nodiscard]] bool adopt(SeqId seq, size_t first, std::span<const PageId> pages);
 
+  // `seq` goes on with a page whose places are known (a loaded conversation); `live` is not 0.
+  void attach(SeqId seq, const TableEntry& entry);
+  // Where the numbers of an empty sequence's pages begin: FullPages::first of a loaded one.
+  void set_first(SeqId seq, size_t first) { tables_[index(seq)].first = first; }
+
   std::span<const TableEntry> table(SeqId seq) const { return tables_[index(seq)].entries; }
   // Leading full pages in the order in which their tokens were appended: page n of the sequence
   // holds its tokens 32 n … 32 n + 31.
