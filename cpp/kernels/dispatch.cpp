@@ -29,6 +29,7 @@ const Available& available() {
   static const Available found = [] {
     Available a;
     a.add(avx512_kernels());
+    a.add(avx2_kernels());
     a.add(&reference_kernels());
     return a;
   }();

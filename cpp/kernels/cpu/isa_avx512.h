@@ -125,7 +125,7 @@ struct PlainPairs {
     _mm512_storeu_si512(at, (__m512i)tile[0]);
     _mm512_storeu_si512(at + 64, (__m512i)tile[1]);
   }
-  static void order(__m512 (& /*values*/)[2]) {}
+  static void finish(__m512 (& /*values*/)[2]) {}
 };
 
 struct Bf16Elements : PlainPairs<DotBf16> {
@@ -141,7 +141,7 @@ struct Int8Elements {
     tile[0] = _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(at)));
     tile[1] = _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(at + 32)));
   }
-  static void order(__m512 (& /*values*/)[2]) {}
+  static void finish(__m512 (& /*values*/)[2]) {}
 };
 
 // bf16 of every E4M3 magnitude, split into bytes for two-register lookups of 128 entries.
@@ -166,7 +166,7 @@ struct E4m3Tables {
 constexpr E4m3Tables kE4m3Tables;
 
 // Interleaving bytes works within 128-bit lanes: the two halves of a tile come out mixed. The dot
-// product does not mind; order() sorts its 32 sums.
+// product does not mind; finish() sorts its 32 sums.
 struct Fp8Elements {
   using Dot = DotBf16;
   static constexpr int kTileBytes = 64;
@@ -181,7 +181,7 @@ struct Fp8Elements {
     tile[0] = (__m512bh)_mm512_unpacklo_epi8(low, high);
     tile[1] = (__m512bh)_mm512_unpackhi_epi8(low, high);
   }
-  static void order(__m512 (&values)[2]) {
+  static void finish(__m512 (&values)[2]) {
     const __m512i first = _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11);
     const __m512i second = _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15);
     const __m512d a = _mm512_castps_pd(values[0]);
@@ -191,7 +191,7 @@ struct Fp8Elements {
   }
 
   struct Unpacked : PlainPairs<DotBf16> {
-    static void order(__m512 (&values)[2]) { Fp8Elements::order(values); }
+    static void finish(__m512 (&values)[2]) { Fp8Elements::finish(values); }
   };
 
  private:

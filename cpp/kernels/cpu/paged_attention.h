@@ -54,7 +54,7 @@ template <class Isa, class Elements>
     typename Isa::V (&values)[Isa::kColumns]) {
 #pragma GCC unroll 4
   for (int c = 0; c < Isa::kColumns; ++c) values[c] = Elements::Dot::to_float(sums[c]);
-  Elements::order(values);
+  Elements::finish(values);
 }
 
 // Scores of the rows of one tile against every token of the block.
