@@ -310,7 +310,11 @@ void Engine::admit() {
     if (sequence->phase != Phase::kWaiting) continue;
     if (free_slots_.empty()) return;
     if (computed_by_another(*sequence)) continue;  // soon it need not compute that itself
-    if (!admit_one(*sequence, free_slots_.back())) return;
+    if (!admit_one(*sequence, free_slots_.back())) {
+      if (!nothing_runs()) return;
+      fail(*sequence, pool_too_small());
+      continue;
+    }
     free_slots_.pop_back();
     sequence->phase = Phase::kPrefill;
     if (sequence->started) continue;
@@ -431,19 +435,23 @@ void Engine::make_room() {
     while (s.phase == Phase::kDecode &&
            !runner_->memory().reserve(s.seq, tokens_to_reserve(s, 1))) {
       if (preempt_for(s)) continue;
-      const bool alone = std::none_of(sequences_.begin(), sequences_.end(), [&](const auto& other) {
-        return other.get() != &s && other->seq >= 0;
-      });
-      if (!alone) {
-        preempt(s);  // the others were there first
-        break;
-      }
-      fail(s, {ErrorCode::kOutOfMemory,
-               "expected a KV cache with room for this run, found one of " +
-                   std::to_string(runner_->memory().capacity()) +
-                   " tokens: raise kv.budget_bytes"});
+      preempt(s);  // the others were there first
+      if (nothing_runs()) fail(s, pool_too_small());
     }
   }
+}
+
+// Neither a sequence nor a job holds memory.
+bool Engine::nothing_runs() const {
+  return std::none_of(sequences_.begin(), sequences_.end(),
+                      [](const auto& s) { return s->seq >= 0; }) &&
+         std::none_of(jobs_.begin(), jobs_.end(), [](const auto& job) { return job.seq >= 0; });
+}
+
+Error Engine::pool_too_small() const {
+  return {ErrorCode::kOutOfMemory, "expected a KV cache with room for this run, found one of " +
+                                       std::to_string(runner_->memory().capacity()) +
+                                       " tokens: raise kv.budget_bytes"};
 }
 
 // Preempts the latest sequence that came after `s`. False: there is none.

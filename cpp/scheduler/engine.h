@@ -109,6 +109,8 @@ class Engine {
   void admit_answers();
   void begin_answer(Sequence& sequence);
   void make_room();
+  bool nothing_runs() const;
+  Error pool_too_small() const;
   bool preempt_for(const Sequence& sequence);
   void preempt(Sequence& sequence);
   void publish_prefixes();

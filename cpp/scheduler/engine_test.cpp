@@ -28,6 +28,12 @@ class FakeRunner final : public ModelRunner {
     bool hold_decode = false;
     int fail_at_step = -1;
     std::atomic<size_t> released{0};
+    // > 0: a pool of so many tokens that grows with its sequences and keeps prefixes.
+    size_t pool_tokens = 0;
+    std::map<SeqId, std::string> texts;
+    std::map<SeqId, size_t> promised;
+    std::map<Digest, std::string> prefixes;
+    std::atomic<size_t> computed{0};  // tokens
   };
 
   FakeRunner(std::shared_ptr<Shared> shared, size_t slots, size_t context)
@@ -47,7 +53,8 @@ class FakeRunner final : public ModelRunner {
     size_t total = 0;
     for (const auto& span : spans) {
       total += span.count;
-      auto& text = texts_[span.seq];
+      shared_->computed += span.count;
+      auto& text = shared_->texts[span.seq];
       if (span.pos == 0) text.clear();
       EXPECT_EQ(static_cast<size_t>(span.pos), text.size()) << "positions have no gaps";
       for (size_t i = 0; i < span.count; ++i) text.push_back(static_cast<char>(span.tokens[i]));
@@ -59,7 +66,7 @@ class FakeRunner final : public ModelRunner {
     }
     logits_.assign(spans.size() * kVocabulary, 0.0f);
     for (size_t s = 0; s < spans.size(); ++s) {
-      logits_[s * kVocabulary + static_cast<size_t>(next(texts_[spans[s].seq]))] = 1.0f;
+      logits_[s * kVocabulary + static_cast<size_t>(next(shared_->texts[spans[s].seq]))] = 1.0f;
     }
     return {};
   }
@@ -71,8 +78,8 @@ class FakeRunner final : public ModelRunner {
   Result<MediaStep> decode_media(SeqId seq, const MediaEmbedding& media, size_t offset, Pos pos,
                                  size_t budget) override {
     const size_t count = std::min(budget, media.token_count - offset);
-    if (pos == 0) texts_[seq].clear();
-    texts_[seq].append(count, '#');
+    if (pos == 0) shared_->texts[seq].clear();
+    shared_->texts[seq].append(count, '#');
     return MediaStep{count, pos + static_cast<Pos>(count)};
   }
 
@@ -89,16 +96,47 @@ class FakeRunner final : public ModelRunner {
    public:
     Memory(size_t slots, size_t context, Shared& shared)
         : ledger_(slots * context, slots), shared_(shared) {}
-    size_t capacity() const override { return ledger_.capacity(); }
-    size_t reserved() const override { return ledger_.reserved(); }
-    bool reserve(SeqId seq, size_t tokens) override { return ledger_.reserve(seq, tokens); }
+    size_t capacity() const override { return grows() ? shared_.pool_tokens : ledger_.capacity(); }
+    size_t reserved() const override { return grows() ? promised() : ledger_.reserved(); }
+    bool grows() const override { return shared_.pool_tokens > 0; }
+    bool reserve(SeqId seq, size_t tokens) override {
+      if (!grows()) return ledger_.reserve(seq, tokens);
+      if (promised() - shared_.promised[seq] + tokens > shared_.pool_tokens) return false;
+      shared_.promised[seq] = tokens;
+      return true;
+    }
     void truncate(SeqId, Pos) override {}
     void release(SeqId seq) override {
       ledger_.release(seq);
+      shared_.promised.erase(seq);
+      shared_.texts.erase(seq);
       ++shared_.released;
     }
+    bool caches_prefixes() const override { return grows(); }
+    size_t find_prefix(std::span<const Digest> chain) const override {
+      size_t pages = 0;
+      while (pages < chain.size() && shared_.prefixes.contains(chain[pages])) ++pages;
+      return pages;
+    }
+    size_t adopt_prefix(SeqId seq, std::span<const Digest> chain) override {
+      const size_t pages = find_prefix(chain);
+      if (pages > 0) shared_.texts[seq] = shared_.prefixes[chain[pages - 1]];
+      return pages;
+    }
+    void publish_prefix(SeqId seq, std::span<const Digest> chain) override {
+      const std::string& text = shared_.texts[seq];
+      for (size_t i = 0; i < std::min(chain.size(), text.size() / kPageTokens); ++i) {
+        shared_.prefixes[chain[i]] = text.substr(0, (i + 1) * kPageTokens);
+      }
+    }
+    MemoryStats stats() const override { return {}; }
 
    private:
+    size_t promised() const {
+      size_t total = 0;
+      for (const auto& [seq, tokens] : shared_.promised) total += tokens;
+      return total;
+    }
     ReservationLedger ledger_;
     Shared& shared_;
   };
@@ -121,7 +159,6 @@ class FakeRunner final : public ModelRunner {
   Memory ledger_memory_;
   size_t context_;
   size_t slots_;
-  std::map<SeqId, std::string> texts_;
   std::vector<float> logits_;
   bool interrupted_ = false;
 };
@@ -142,6 +179,8 @@ class FakePreparer final : public PromptPreparer {
     if (!request.media.empty()) {
       auto media = std::make_shared<MediaEmbedding>();
       media->token_count = 10;
+      media->positions = 10;
+      media->digest = digest_of(request.media[0].data);
       prepared.prompt.push_back({{}, std::move(media)});
     }
     const std::string text = request.messages + "|";
@@ -448,6 +487,117 @@ TEST_F(EngineTest, ToolAnswersDoNotExceedMaxTokens) {
   wait_terminal(1);
   EXPECT_EQ(terminal_of(1).reason, FinishReason::kLength);
   EXPECT_LE(terminal_of(1).usage.output_tokens, 25);
+}
+
+// A pool for a quarter of the requests: they take turns, start anew after a preemption and say the
+// same as alone.
+TEST_F(EngineTest, PreemptedRequestsFinishWithTheSameText) {
+  shared_->pool_tokens = 200;
+  start(16, 180);
+  for (RequestId id = 0; id < 32; ++id) {
+    const std::string reply(60, static_cast<char>('a' + id % 26));
+    engine_->submit(request(id, std::string(static_cast<size_t>(id % 7), 'p') + ">" + reply));
+  }
+  wait_terminal(32);
+  for (RequestId id = 0; id < 32; ++id) {
+    EXPECT_EQ(text_of(id), std::string(60, static_cast<char>('a' + id % 26)));
+    EXPECT_EQ(terminal_of(id).type, EventType::kFinish);
+    EXPECT_EQ(terminal_of(id).usage.output_tokens, 60);
+  }
+  EXPECT_GT(engine_->stats().preemptions, 0);
+  engine_->stop({ErrorCode::kDisposed, "done"});
+  EXPECT_EQ(shared_->promised.size(), 0u);
+}
+
+TEST_F(EngineTest, ARunThatAloneOutgrowsThePoolIsAnErrorThatSaysWhatToDo) {
+  shared_->pool_tokens = 60;
+  start(4, 180);
+  engine_->submit(request(1, "p>" + std::string(40, 'x')));
+  wait_terminal(1);
+  const Event event = terminal_of(1);
+  EXPECT_EQ(event.type, EventType::kError);
+  EXPECT_EQ(event.error.code, ErrorCode::kOutOfMemory);
+  EXPECT_NE(event.error.message.find("kv.budget_bytes"), std::string::npos);
+}
+
+TEST_F(EngineTest, AToolWaitSurvivesAPreemption) {
+  shared_->pool_tokens = 200;
+  start(4, 180);
+  engine_->submit(request(1, "first>" + std::string(80, 'z')));
+  engine_->submit(request(2, ">a<tool_call>{}</tool_call>b"));
+  wait_for([](const auto& events) {
+    return std::any_of(events.begin(), events.end(),
+                       [](const Event& e) { return e.type == EventType::kToolCall; });
+  });
+  // Request 1 needs the pages of request 2, which waits for its tool.
+  for (RequestId id = 3; id < 6; ++id) engine_->submit(request(id, ">" + std::string(60, 'y')));
+  wait_for([](const auto& events) {
+    return std::any_of(events.begin(), events.end(),
+                       [](const Event& e) { return e.id == 1 && terminal(e); });
+  });
+  engine_->tool_result(2, "call_2_0", "result");
+  wait_terminal(5);
+  EXPECT_EQ(text_of(1), std::string(80, 'z'));
+  EXPECT_EQ(text_of(2), "ab");
+  for (RequestId id = 3; id < 6; ++id) EXPECT_EQ(text_of(id), std::string(60, 'y'));
+}
+
+TEST_F(EngineTest, ContinuesFromTheLongestKnownPrefix) {
+  shared_->pool_tokens = 4096;
+  start(4, 1024);
+  const std::string shared_prompt(200, 's');
+  engine_->submit(request(1, shared_prompt + ">one"));
+  wait_terminal(1);
+  const size_t first = shared_->computed;
+  engine_->submit(request(2, shared_prompt + ">two"));
+  wait_terminal(2);
+  EXPECT_EQ(text_of(1), "one");
+  EXPECT_EQ(text_of(2), "two");
+  // 200 shared tokens: 6 full pages of 32.
+  EXPECT_EQ(terminal_of(1).usage.cached_tokens, 0);
+  EXPECT_EQ(terminal_of(2).usage.cached_tokens, 192);
+  EXPECT_EQ(shared_->computed - first, first - 192);
+  EXPECT_EQ(engine_->stats().prefix_hit_tokens, 192);
+}
+
+TEST_F(EngineTest, RequestsThatArriveTogetherComputeACommonPrefixOnce) {
+  shared_->pool_tokens = 4096;
+  start(8, 1024);
+  hold(true);
+  const std::string shared_prompt(320, 's');
+  for (RequestId id = 0; id < 8; ++id) {
+    engine_->submit(request(id, shared_prompt + ">" + std::string(1, static_cast<char>('a' + id))));
+  }
+  hold(false);
+  wait_terminal(8);
+  for (RequestId id = 0; id < 8; ++id) {
+    EXPECT_EQ(text_of(id), std::string(1, static_cast<char>('a' + id)));
+  }
+  EXPECT_EQ(engine_->stats().prefix_hit_tokens, 7 * 320);
+}
+
+// A medium that must be evaluated at once is never entered in the middle.
+TEST(SequenceTest, LookupStopsBeforeAnIndivisibleMedium) {
+  auto sequence = Sequence(std::make_shared<Request>());
+  auto media = std::make_shared<MediaEmbedding>();
+  media->token_count = 100;
+  media->positions = 10;
+  media->divisible = false;
+  sequence.prompt = {{std::vector<Token>(40, 1), nullptr}, {{}, media}, {{7, 8, 9}, nullptr}};
+  sequence.chain.emplace(Digest{});
+  for (int i = 0; i < 40; ++i) sequence.chain->add_token(1);
+  for (uint32_t i = 0; i < 100; ++i) sequence.chain->add_media(media->digest, i);
+  for (const Token t : {7, 8, 9}) sequence.chain->add_token(t);
+  EXPECT_EQ(sequence.lookup().size(), 1u);  // 143 tokens are 4 pages; 128 lies in the medium
+  media->divisible = true;
+  EXPECT_EQ(sequence.lookup().size(), 4u);
+  sequence.skip(40);
+  EXPECT_EQ(sequence.pos, 40);
+  sequence.skip(100);
+  EXPECT_EQ(sequence.pos, 50) << "M-RoPE: a whole medium advances by its own number of positions";
+  sequence.rewind();
+  EXPECT_EQ(sequence.prompt_tokens(), 143u);
+  EXPECT_EQ(sequence.pos, 0);
 }
 
 TEST_F(EngineTest, RandomCancelsNeverDisturbOthers) {
