@@ -1,6 +1,7 @@
 // Files at byte offsets, with errors as values.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <span>
@@ -30,8 +31,8 @@ class File {
   bool lock();
 
  private:
-  explicit File(int descriptor) : descriptor_(descriptor) {}
-  int descriptor_ = -1;
+  explicit File(intptr_t handle) : handle_(handle) {}
+  intptr_t handle_ = -1;  // a file descriptor; on Windows a HANDLE
 };
 
 }  // namespace pm

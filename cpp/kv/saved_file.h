@@ -4,7 +4,7 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <span>
+#include <memory>
 #include <vector>
 
 #include "kv/file_io.h"
@@ -39,7 +39,7 @@ class SavedFileWriter {
                   RecordLayout layout);
   Status write(const KvRecord& record);
 
-  std::optional<File> file_;
+  std::unique_ptr<File> file_;  // null: committed, or moved from
   std::filesystem::path path_;
   std::filesystem::path temporary_;
   RecordLayout layout_;

@@ -78,13 +78,13 @@ class SpillFile {
 
   SpillFile(File file, std::filesystem::path path, const SpillOptions& options,
             RecordLayout layout);
-  uint64_t slot_for(const Digest& digest);
+  uint64_t free_slot();
   void forget(const Digest& digest);
   bool enqueue(size_t bytes, std::function<void()> job);
   void write_slot(uint64_t slot, const KvRecord& record);
   void read_slot(uint64_t slot, const Digest& digest, size_t bytes);
 
-  File file_;  // worker
+  std::unique_ptr<File> file_;  // the worker's
   const std::filesystem::path path_;
   const RecordLayout layout_;
   const uint64_t slot_bytes_;
