@@ -1,4 +1,4 @@
-import { setFlagsFromString } from 'node:v8'
+import { getHeapStatistics, setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import sharp from 'sharp'
 import type { Engine } from '../../lib/engine.js'
@@ -7,6 +7,16 @@ import { builtinTools, isMMError, type RunRequest } from '../../lib/index.js'
 import { bigPng } from '../helpers/files.js'
 import { ENDLESS, requestFor } from '../helpers/real.js'
 
+/** Memory of the process after a forced collection, bytes. */
+export interface MemorySample {
+  resident: number
+  /** Resident memory that is not V8's heap: ours, the model's, llama.cpp's, sharp's, buffers. */
+  outsideHeap: number
+  heapUsed: number
+  /** Buffers and other memory that objects of the heap hold outside of it. */
+  external: number
+}
+
 /** What became of the requests, and how much memory was resident along the way. */
 export interface SoakReport {
   finished: number
@@ -14,8 +24,8 @@ export interface SoakReport {
   failed: number
   /** Endings that should not occur; empty when all is well. */
   surprises: string[]
-  /** Resident bytes after each tenth of the requests, the garbage collected before. */
-  rss: number[]
+  /** After each tenth of the requests. */
+  memory: MemorySample[]
 }
 
 const AT_ONCE = 8
@@ -23,7 +33,7 @@ const TASKS = ['caption', 'chart_value', 'slope', 'ocr', 'tool_call'] as const
 
 /** Runs `count` mixed requests, eight at a time: answered, cancelled at any stage, and failing. */
 export async function soak(engine: Engine, count: number): Promise<SoakReport> {
-  const report: SoakReport = { finished: 0, cancelled: 0, failed: 0, surprises: [], rss: [] }
+  const report: SoakReport = { finished: 0, cancelled: 0, failed: 0, surprises: [], memory: [] }
   const huge = bigPng(30_000, 30_000)
   const photo = await sharp(noise(512, 384), { raw: { width: 512, height: 384, channels: 3 } })
     .png()
@@ -33,9 +43,21 @@ export async function soak(engine: Engine, count: number): Promise<SoakReport> {
     const numbers = Array.from({ length: Math.min(tenth, count - from) }, (_, i) => from + i)
     await inGroups(numbers, (number) => one(engine, number, { huge, photo }, report))
     await settle()
-    report.rss.push(process.memoryUsage.rss())
+    report.memory.push(sample())
   }
   return report
+}
+
+function sample(): MemorySample {
+  const { rss, heapUsed, external } = process.memoryUsage()
+  const heap = getHeapStatistics().total_physical_size
+  return { resident: rss, outsideHeap: rss - heap, heapUsed, external }
+}
+
+/** The largest value after the first in relation to it, minus one. */
+export function growth(values: number[]): number {
+  const [first = 0, ...later] = values
+  return Math.max(...later) / first - 1
 }
 
 async function inGroups(numbers: number[], work: (number: number) => Promise<void>): Promise<void> {
