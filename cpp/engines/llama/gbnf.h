@@ -1,6 +1,6 @@
-// Checks a GBNF grammar before llama.cpp parses it. llama.cpp's parser prints its errors to the
-// terminal, recurses once a parenthesis, never returns from {3,2} and expands repetitions without
-// looking at their size; what passes here makes it do none of that.
+// Checks a GBNF grammar before llama.cpp parses it. llama.cpp's parser recurses once a parenthesis,
+// never returns from {3,2}, expands repetitions without looking at their size, forgets upper bounds
+// above 2000 and says of a mistake only what text follows it.
 #pragma once
 
 #include <cstddef>

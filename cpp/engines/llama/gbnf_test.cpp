@@ -80,9 +80,8 @@ TEST(Gbnf, BoundsDepthAndSize) {
   EXPECT_EQ(problem("root ::= [a-z]{0,2000}"), "");
 }
 
-// Whatever passes is parsed by llama.cpp without a word, and nothing it would take is refused: the
-// terminal stays clean and no grammar that worked is lost. Broken UTF-8 and repetitions it would
-// not survive are the exceptions, and not generated here.
+// Whatever passes is parsed by llama.cpp, and nothing it would take is refused. Broken UTF-8 and
+// repetitions it would not survive are the exceptions, and not generated here.
 TEST(Gbnf, AgreesWithLlamaCpp) {
   LoadOptions options;
   options.model = std::string(POLYMIND_SOURCE_DIR) + "/models/p-nano/p-nano.gguf";
@@ -146,7 +145,6 @@ TEST(Gbnf, AgreesWithLlamaCpp) {
   std::mt19937 random(11);
   const auto below = [&](size_t count) { return random() % count; };
   size_t taken = 0;
-  testing::internal::CaptureStderr();
   size_t wrong = 0;
   std::string example;
   for (int round = 0; round < 20'000; ++round) {
@@ -168,10 +166,8 @@ TEST(Gbnf, AgreesWithLlamaCpp) {
     const bool left_recursive = log.reason("").find("left recursion") != std::string::npos;
     if (ours != theirs && !left_recursive && wrong++ == 0) example = grammar;
   }
-  const std::string printed = testing::internal::GetCapturedStderr();
   EXPECT_EQ(wrong, 0u) << example;
   EXPECT_GT(taken, 1000u);
-  EXPECT_FALSE(printed.empty()) << "llama.cpp no longer prints: is this check still needed?";
 }
 
 TEST(Gbnf, NothingReachesTheTerminal) {
