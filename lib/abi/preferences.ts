@@ -49,7 +49,10 @@ const jsonSchema = z
  * - `json_schema` or `grammar` (GBNF), not both: constrain the answer. A schema may be recursive
  *   through properties and items; refused are remote `$ref`, a `$ref` that leads back to itself under
  *   allOf or without members between, and a `pattern` that is not anchored with ^ and $ or uses more
- *   than groups, classes, alternatives and quantifiers (no lookaround, backreferences or \d).
+ *   than groups, classes, alternatives and quantifiers (no lookaround, backreferences or \d), lengths
+ *   above 2000. Not enforced: `multipleOf`, `uniqueItems`, `contains`, `not`, `if`, `dependent…`,
+ *   numbers of properties, names of properties by pattern, bounds of `number`, and every `format` but
+ *   `date`, `time`, `date-time` and `uuid`.
  */
 export const preferences = strict({
   cot: z.boolean({ error: 'true or false' }).default(false),
