@@ -115,8 +115,8 @@ std::string EngineCore::describe() const {
   json.field("kernels", kv.kernels);
   json.field("bytes_per_token", kv.bytes_per_token);
   // Stock memory is taken at load; pages are taken as tokens arrive, up to the budget.
-  json.field("bytes", kv.paged ? kv.budget_bytes
-                               : kv.bytes_per_token * runner_->memory().capacity());
+  json.field("bytes",
+             kv.paged ? kv.budget_bytes : kv.bytes_per_token * runner_->memory().capacity());
   json.field("reason", kv.reason);
   json.end_object();
   json.key("gpu").raw("null");

@@ -5,6 +5,7 @@
 #include "addon/instance_data.h"
 #include "addon/promise_worker.h"
 #include "addon/type_tags.h"
+#include "core/json_writer.h"
 #include "core/utf8.h"
 #include "engines/llama/jobs.h"
 
@@ -167,6 +168,7 @@ Napi::Function EngineObject::define(Napi::Env env) {
                          InstanceMethod<&EngineObject::tokenize>("tokenize"),
                          InstanceMethod<&EngineObject::detokenize>("detokenize"),
                          InstanceMethod<&EngineObject::score>("score"),
+                         InstanceMethod<&EngineObject::kv_pages>("kvPages"),
                          InstanceMethod<&EngineObject::embed>("embed"),
                          InstanceMethod<&EngineObject::dispose>("dispose"),
                      });
@@ -278,15 +280,13 @@ Napi::Value EngineObject::detokenize(const Napi::CallbackInfo& info) {
                            std::vector<Token>(ids.Data(), ids.Data() + ids.ElementLength())));
 }
 
+// A promise that stays pending, and keeps the event loop alive, until `settle` is called on any
+// thread.
 template <typename T, typename ToJs>
-Napi::Value EngineObject::run_job(Napi::Env env,
-                                  EngineJob (*make)(std::shared_ptr<llama::Model>, std::string,
-                                                    CancelTokenPtr, std::function<void(Result<T>)>),
-                                  std::string text, CancelTokenPtr cancel, ToJs to_js) {
-  const auto engine = live_engine(env);
+EngineObject::Pending<T> EngineObject::pending(Napi::Env env, ToJs to_js) {
   auto deferred = std::make_shared<Napi::Promise::Deferred>(Napi::Promise::Deferred::New(env));
   js_->hold();
-  auto done = [js = js_, deferred, to_js](Result<T> outcome) {
+  auto settle = [js = js_, deferred, to_js](Result<T> outcome) {
     auto shared = std::make_shared<Result<T>>(std::move(outcome));
     js->post([weak_js = std::weak_ptr(js), deferred, to_js, shared](Napi::Env task_env) {
       if (const auto thread = weak_js.lock()) thread->release_hold();
@@ -297,12 +297,39 @@ Napi::Value EngineObject::run_job(Napi::Env env,
       }
     });
   };
+  return {deferred->Promise(), std::move(settle)};
+}
+
+template <typename T, typename ToJs>
+Napi::Value EngineObject::run_job(Napi::Env env,
+                                  EngineJob (*make)(std::shared_ptr<llama::Model>, std::string,
+                                                    CancelTokenPtr, std::function<void(Result<T>)>),
+                                  std::string text, CancelTokenPtr cancel, ToJs to_js) {
+  const auto engine = live_engine(env);
+  auto [promise, settle] = pending<T>(env, to_js);
   // A job that is not taken is destroyed and answers by itself that the engine was disposed.
   cancel->on_cancel([weak_engine = std::weak_ptr(engine)] {
     if (const auto live = weak_engine.lock()) live->wake();
   });
-  engine->run_job(make(core_->model(), std::move(text), cancel, std::move(done)), cancel);
-  return deferred->Promise();
+  engine->run_job(make(core_->model(), std::move(text), cancel, std::move(settle)), cancel);
+  return promise;
+}
+
+Napi::Value EngineObject::kv_pages(const Napi::CallbackInfo& info) {
+  const auto engine = live_engine(info.Env());
+  auto [promise, settle] = pending<std::string>(
+      info.Env(),
+      [](Napi::Env env, const std::string& json) { return Napi::String::New(env, json); });
+  engine->inspect_memory([settle = std::move(settle)](std::vector<PoolPicture> pools) {
+    JsonWriter json;
+    json.begin_object().key("groups").begin_array();
+    for (const PoolPicture& pool : pools) {
+      json.begin_object().field("page_bytes", pool.page_bytes);
+      json.field("pages_total", pool.states.size()).field("states", pool.states).end_object();
+    }
+    settle(json.end_array().end_object().str());
+  });
+  return promise;
 }
 
 Napi::Value EngineObject::score(const Napi::CallbackInfo& info) {

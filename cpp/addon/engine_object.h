@@ -37,12 +37,20 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
   Napi::Value detokenize(const Napi::CallbackInfo& info);
   // score(text, cancel): Promise<{ tokens, logprobs }>
   Napi::Value score(const Napi::CallbackInfo& info);
+  Napi::Value kv_pages(const Napi::CallbackInfo& info);
   // embed(text, cancel): Promise<Float32Array>
   Napi::Value embed(const Napi::CallbackInfo& info);
   // dispose(): Promise<void>
   Napi::Value dispose(const Napi::CallbackInfo& info);
 
   std::shared_ptr<Engine> live_engine(Napi::Env env) const;
+  template <typename T>
+  struct Pending {
+    Napi::Promise promise;
+    std::function<void(Result<T>)> settle;
+  };
+  template <typename T, typename ToJs>
+  Pending<T> pending(Napi::Env env, ToJs to_js);
   template <typename T, typename ToJs>
   Napi::Value run_job(Napi::Env env,
                       EngineJob (*make)(std::shared_ptr<llama::Model>, std::string, CancelTokenPtr,

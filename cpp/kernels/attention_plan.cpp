@@ -244,8 +244,7 @@ void AttentionPlan::finish() {
 }
 
 std::span<const uint32_t> AttentionPlan::feeds(size_t task) const {
-  return std::span(feeds_).subspan(feed_starts_[task],
-                                   feed_starts_[task + 1] - feed_starts_[task]);
+  return std::span(feeds_).subspan(feed_starts_[task], feed_starts_[task + 1] - feed_starts_[task]);
 }
 
 void AttentionPlan::build(std::span<const PlannedRun> runs, const AttentionRules& rules,

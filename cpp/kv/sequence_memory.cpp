@@ -2,7 +2,11 @@
 
 #include <algorithm>
 
+#include "kv/memory_stats.h"
+
 namespace pm {
+
+std::vector<PoolPicture> SequenceMemory::pictures() const { return {}; }
 
 ReservationLedger::ReservationLedger(size_t capacity, size_t sequences)
     : capacity_(capacity), sequences_(std::min(sequences, kMaxSequences)) {}

@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "kv/digest.h"
 
@@ -18,6 +19,7 @@ using SeqId = int32_t;
 using Pos = int32_t;
 
 struct MemoryStats;
+struct PoolPicture;
 
 class SequenceMemory {
  public:
@@ -54,6 +56,8 @@ class SequenceMemory {
   virtual void publish_prefix(SeqId /*seq*/, std::span<const Digest> /*chain*/) {}
 
   virtual MemoryStats stats() const = 0;
+  // One for each pool of pages; none without pages.
+  virtual std::vector<PoolPicture> pictures() const;
 };
 
 // Counts reservations for implementations whose storage is one shared buffer.

@@ -92,6 +92,9 @@ void Engine::finish(RequestId id) { post(Finish{id}); }
 void Engine::tool_result(RequestId id, std::string call_id, std::string content) {
   post(ToolResult{id, std::move(call_id), std::move(content)});
 }
+void Engine::inspect_memory(std::function<void(std::vector<PoolPicture>)> done) {
+  if (!post(Inspect{done})) done({});
+}
 bool Engine::run_job(EngineJob job, CancelTokenPtr cancel) {
   return post(NewJob{std::move(job), std::move(cancel)});
 }
@@ -120,6 +123,7 @@ void Engine::loop() {
   // Stopped: every live request, and every one still in the inbox, gets its terminal event.
   for (auto& command : take_commands()) {
     if (auto* submit = std::get_if<Submit>(&command)) apply(*submit);
+    if (auto* inspect = std::get_if<Inspect>(&command)) apply(*inspect);
   }
   for (auto& sequence : sequences_) fail(*sequence, *stop_reason_);
   jobs_.clear();

@@ -52,6 +52,8 @@ class Engine {
   // wake() after cancelling.
   bool run_job(EngineJob job, CancelTokenPtr cancel);
   void wake();
+  // `done` is called once, on the engine thread between two steps, or here after stop().
+  void inspect_memory(std::function<void(std::vector<PoolPicture>)> done);
   EngineStats stats() const { return stats_cell_.read(); }
 
   // Ends every request with `reason` and joins. Idempotent.
@@ -85,8 +87,11 @@ class Engine {
     CancelTokenPtr cancel;
   };
   struct Wake {};
+  struct Inspect {
+    std::function<void(std::vector<PoolPicture>)> done;
+  };
   using Command =
-      std::variant<Submit, Prepared, Cancel, Finish, ToolResult, ToolTokens, NewJob, Wake>;
+      std::variant<Submit, Prepared, Cancel, Finish, ToolResult, ToolTokens, NewJob, Wake, Inspect>;
 
   bool post(Command command);
   void loop();
@@ -101,6 +106,7 @@ class Engine {
   void apply(ToolTokens& command);
   void apply(NewJob& command);
   void apply(Wake&) {}
+  void apply(Inspect& command) { command.done(runner_->memory().pictures()); }
 
   void check_budgets();
   void admit();

@@ -173,6 +173,11 @@ export interface NativeEngine {
   ): Promise<{ tokens: Int32Array; logprobs: Float32Array }>
   /** One vector of the model's embedding width, mean-pooled unless the model says otherwise, L2-normalized. */
   embed(text: string, cancel: NativeCancelToken): Promise<Float32Array>
+  /**
+   * JSON string: `groups` of `page_bytes`, `pages_total` and `states`, a character for each page:
+   * '.' free, 'u' used, 's' shared, 'c' held by the prefix cache alone. No groups without pages.
+   */
+  kvPages(): Promise<string>
   /** Ends every request with MM_DISPOSED, joins the threads, frees the model. Idempotent. */
   dispose(): Promise<void>
 }

@@ -196,8 +196,8 @@ Result<std::shared_ptr<const MediaEmbedding>> MediaEncoder::encode_chunk(
   embedding->digest =
       digest_of({reinterpret_cast<const uint8_t*>(cache_key.data()), cache_key.size()});
   embedding->positions = mtmd_input_chunk_get_n_pos(chunk);
-  embedding->divisible = !mtmd_decode_use_non_causal(context_.get(), chunk) &&
-                         !mtmd_decode_use_mrope(context_.get());
+  embedding->divisible =
+      !mtmd_decode_use_non_causal(context_.get(), chunk) && !mtmd_decode_use_mrope(context_.get());
   // Positions only; the pixels are not kept.
   embedding->layout = std::shared_ptr<mtmd_input_chunk>(mtmd_input_chunk_get_placeholder(chunk),
                                                         mtmd_input_chunk_free);

@@ -156,9 +156,9 @@ Status Runner::choose_memory(const LoadOptions& options) {
     kv_.reason = shape.error().message;
   }
   if (!types_asked) return {};
-  return Error{ErrorCode::kEngineUnavailable,
-               "kv.dtype is chosen with the paged KV cache, which this engine has not: " +
-                   kv_.reason};
+  return Error{
+      ErrorCode::kEngineUnavailable,
+      "kv.dtype is chosen with the paged KV cache, which this engine has not: " + kv_.reason};
 }
 
 Status Runner::init(const LoadOptions& options) {

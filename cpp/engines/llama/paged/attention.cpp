@@ -38,11 +38,11 @@ struct PagedAttention::Layer {
 struct PagedAttention::Group {
   AttentionPlan plan;
   AttentionRules rules;
-  size_t kv_heads = 0;     // most of any layer
-  size_t head_group = 0;   // most query heads of a KV head of any layer
+  size_t kv_heads = 0;    // most of any layer
+  size_t head_group = 0;  // most query heads of a KV head of any layer
   const std::vector<SlotId>* slots = nullptr;
-  size_t partial_floats = 0;     // of one KV head
-  std::vector<float> partials;   // [kv_heads][partial_floats]
+  size_t partial_floats = 0;    // of one KV head
+  std::vector<float> partials;  // [kv_heads][partial_floats]
   // [kv_heads][combines]: partial results still missing.
   std::vector<std::atomic<uint32_t>> pending;
   size_t pending_size = 0;
@@ -141,8 +141,8 @@ void PagedAttention::plan_group(size_t index, std::span<const StepToken> tokens,
     const size_t pages = group.pages.size();
     for (const TableEntry& entry : tables.table(tokens[i].seq)) {
       const EntrySpan span = tables.span(entry);
-      group.pages.push_back({entry.page, entry.live, span.pos_min, span.pos_max,
-                             tables.places(entry.page).data()});
+      group.pages.push_back(
+          {entry.page, entry.live, span.pos_min, span.pos_max, tables.places(entry.page).data()});
     }
     stretches.push_back({i, end - i, pages, group.pages.size() - pages});
     i = end;
@@ -181,7 +181,8 @@ void PagedAttention::store(ggml_tensor* dst, int thread, int threads, void* user
   const ggml_tensor* k = dst->src[0];
   const ggml_tensor* v = dst->src[1];
   const PageFormat& format = self.cache_->format();
-  const std::span<const SlotId> slots = *self.groups_[static_cast<size_t>(layer.shape->group)]->slots;
+  const std::span<const SlotId> slots =
+      *self.groups_[static_cast<size_t>(layer.shape->group)]->slots;
   const auto heads = static_cast<size_t>(layer.shape->kv_heads);
   const size_t chunks = (slots.size() + kStoreTokens - 1) / kStoreTokens;
   for (auto unit = static_cast<size_t>(thread); unit < heads * chunks;

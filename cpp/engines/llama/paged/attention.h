@@ -48,8 +48,7 @@ class PagedAttention {
   static void store(ggml_tensor* dst, int thread, int threads, void* layer);
   static void attend(ggml_tensor* dst, int thread, int threads, void* layer);
   void plan_group(size_t index, std::span<const StepToken> tokens, bool causal);
-  void run_unit(const Layer& layer, AttentionHead head, size_t kv_head, size_t task,
-                void* scratch);
+  void run_unit(const Layer& layer, AttentionHead head, size_t kv_head, size_t task, void* scratch);
 
   std::shared_ptr<PagedCache> cache_;
   const KvKernels& kernels_;

@@ -84,8 +84,7 @@ Status PagedCache::init(const PagedConfig& config) {
   for (size_t g = 0; g < count; ++g) {
     const LayerGroup& layers = shape_.groups[g];
     const uint32_t shift = slab_shift_for(bytes[g]);
-    groups_.push_back(
-        std::make_unique<Group>(layers, bytes[g], pages[g], shift, config.sequences));
+    groups_.push_back(std::make_unique<Group>(layers, bytes[g], pages[g], shift, config.sequences));
     size_t offset = 0;
     for (const int32_t layer : layers.layers) {
       const auto il = static_cast<size_t>(layer);
@@ -112,8 +111,8 @@ Status PagedCache::init(const PagedConfig& config) {
 HeadPages PagedCache::head_pages(int32_t layer, int32_t kv_head) const {
   const auto il = static_cast<size_t>(shape_.layers[static_cast<size_t>(layer)].source);
   const Group& group = *groups_[static_cast<size_t>(shape_.layers[il].group)];
-  return {group.slabs.table(), offsets_[il][static_cast<size_t>(kv_head)],
-          group.pool.slab_shift(), format_.bytes()};
+  return {group.slabs.table(), offsets_[il][static_cast<size_t>(kv_head)], group.pool.slab_shift(),
+          format_.bytes()};
 }
 
 bool PagedCache::prepare(std::span<const TokenGroup> tokens) {
@@ -256,7 +255,7 @@ void PagedCache::publish_prefix(SeqId seq, std::span<const Digest> chain) {
     Pos last = -1;
     for (size_t g = 0; g < groups_.size(); ++g) {
       pages[g] = kNoPage;
-      if (depth < full[g].first) continue;  // slid out of the window
+      if (depth < full[g].first) continue;                          // slid out of the window
       if (depth - full[g].first >= full[g].entries.size()) return;  // not full yet
       const TableEntry& entry = full[g].entries[depth - full[g].first];
       pages[g] = entry.page;
@@ -264,6 +263,14 @@ void PagedCache::publish_prefix(SeqId seq, std::span<const Digest> chain) {
     }
     if (last < 0 || !prefixes_->insert(lease, chain[depth], pages, last)) return;
   }
+}
+
+std::vector<PoolPicture> PagedCache::pictures() const {
+  std::vector<PoolPicture> pictures;
+  for (const auto& group : groups_) {
+    pictures.push_back(picture_of(group->pool, group->tables, group->page_bytes));
+  }
+  return pictures;
 }
 
 MemoryStats PagedCache::stats() const {

@@ -77,6 +77,7 @@ class PagedCache final : public SequenceMemory {
   size_t adopt_prefix(SeqId seq, std::span<const Digest> chain) override;
   void publish_prefix(SeqId seq, std::span<const Digest> chain) override;
   MemoryStats stats() const override;
+  std::vector<PoolPicture> pictures() const override;
 
  private:
   PagedCache(PagedShape shape, const PagedConfig& config);

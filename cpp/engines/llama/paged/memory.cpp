@@ -136,8 +136,7 @@ class PagedMemory final : public llama_memory_i {
  public:
   explicit PagedMemory(Shared shared) : shared_(std::move(shared)) {}
 
-  llama_memory_context_ptr init_batch(llama_batch_allocr& batch, uint32_t n_ubatch,
-                                      bool) override {
+  llama_memory_context_ptr init_batch(llama_batch_allocr& batch, uint32_t n_ubatch, bool) override {
     batch.split_reset();
     std::vector<llama_ubatch> ubatches;
     for (;;) {

@@ -19,8 +19,8 @@ void SlabStore::FreeBytes::operator()(uint8_t* bytes) const {
 }
 
 SlabStore::Slab SlabStore::make_slab(size_t bytes) {
-  auto* base = static_cast<uint8_t*>(
-      ::operator new(bytes, std::align_val_t{kHugePage}, std::nothrow));
+  auto* base =
+      static_cast<uint8_t*>(::operator new(bytes, std::align_val_t{kHugePage}, std::nothrow));
   if (base == nullptr) return nullptr;
 #if defined(MADV_HUGEPAGE)
   // Fewer address translations while a head's pages stream by. Small slabs stay exact.

@@ -10,10 +10,11 @@ namespace {
 // Architectures whose graphs attend through build_attn() on a plain K and V cache and nothing else.
 // Everyone on this list is compared with stock memory by paged_parity_test.cpp.
 constexpr llm_arch kSupported[] = {
-    LLM_ARCH_LLAMA,    LLM_ARCH_MISTRAL3, LLM_ARCH_QWEN2,      LLM_ARCH_QWEN2VL, LLM_ARCH_QWEN3,
-    LLM_ARCH_QWEN3VL,  LLM_ARCH_GEMMA,    LLM_ARCH_GEMMA2,     LLM_ARCH_GEMMA3,  LLM_ARCH_PHI3,
-    LLM_ARCH_SMOLLM3,  LLM_ARCH_GRANITE,  LLM_ARCH_INTERNLM2,  LLM_ARCH_OLMO2,   LLM_ARCH_STARCODER2,
-    LLM_ARCH_QWEN3MOE, LLM_ARCH_QWEN2MOE, LLM_ARCH_OPENAI_MOE,
+    LLM_ARCH_LLAMA,     LLM_ARCH_MISTRAL3,   LLM_ARCH_QWEN2,      LLM_ARCH_QWEN2VL,
+    LLM_ARCH_QWEN3,     LLM_ARCH_QWEN3VL,    LLM_ARCH_GEMMA,      LLM_ARCH_GEMMA2,
+    LLM_ARCH_GEMMA3,    LLM_ARCH_PHI3,       LLM_ARCH_SMOLLM3,    LLM_ARCH_GRANITE,
+    LLM_ARCH_INTERNLM2, LLM_ARCH_OLMO2,      LLM_ARCH_STARCODER2, LLM_ARCH_QWEN3MOE,
+    LLM_ARCH_QWEN2MOE,  LLM_ARCH_OPENAI_MOE,
 };
 
 constexpr int32_t kMaxHeadSize = 256;
