@@ -149,6 +149,10 @@ export class FakeEngine implements NativeEngine {
     return JSON.stringify({ requests: { running: this.requests.size } })
   }
 
+  async kvPages(): Promise<string> {
+    return JSON.stringify({ groups: [] })
+  }
+
   submit(request: NativeRequest): void {
     this.#record('submit', request)
     if (this.#disposed) throw nativeError('MM_DISPOSED', 'the engine was disposed')

@@ -17,6 +17,7 @@ describe('load', () => {
           threads: 3,
           context_tokens: 99,
           batch: { max_requests: 2 },
+          kv: { dtype: { k: 'int8', v: 'fp8' }, budget_bytes: 1 << 21 },
           on_progress: (f) => progress.push(f),
         },
       )
@@ -27,7 +28,7 @@ describe('load', () => {
         context_tokens: 99,
         max_requests: 2,
         tokens_per_step: 512,
-        kv_bytes: 0,
+        kv: { memory: 'auto', k: 'int8', v: 'fp8', budget_bytes: 1 << 21, prefix_cache: true },
         media_cache_bytes: 64 * 1024 * 1024,
       })
       expect(progress).toEqual([0.5])

@@ -226,7 +226,7 @@ describe('parseLoadOptions', () => {
   it('fills in the defaults', () => {
     expect(parseLoadOptions(undefined)).toMatchObject({
       gpu: 'auto',
-      kv: { memory: 'auto', dtype: 'auto' },
+      kv: { memory: 'auto', dtype: 'auto', prefix_cache: true },
       batch: { max_requests: 8, tokens_per_step: 512 },
       speculative: { kind: 'auto' },
       isolation: 'in-process',
@@ -240,10 +240,18 @@ describe('parseLoadOptions', () => {
   })
 
   it.each([
+    { memory: 'paged' },
+    { memory: 'stock' },
+    { dtype: 'fp8' },
+    { dtype: { k: 'int8', v: 'bf16' } },
+    { prefix_cache: false },
+  ] as const)('takes kv: %j', (kv) => {
+    expect(parseLoadOptions({ kv }).kv).toMatchObject(kv)
+  })
+
+  it.each([
     [{ gpu: 'require' }, /no GPU backend/],
-    [{ kv: { memory: 'paged' } }, /paged cache/],
-    [{ kv: { dtype: 'fp8' } }, /paged cache/],
-    [{ kv: { dtype: { k: 'int8', v: 'fp8' } } }, /paged cache/],
+    [{ kv: { spill: { dir: '/tmp', bytes: 1 } } }, /spilling to disk/],
     [{ speculative: { kind: 'lookup' } }, /speculative/],
     [{ isolation: 'process' }, /process/],
   ])('does not silently replace %j', (options, reason) => {
@@ -256,10 +264,12 @@ describe('parseLoadOptions', () => {
     [{ threads: 0 }, 'threads'],
     [{ threads: 1e9 }, 'threads'],
     [{ context_tokens: -5 }, 'context_tokens'],
-    [{ batch: { max_requests: 65 } }, 'batch.max_requests'],
+    [{ batch: { max_requests: 257, tokens_per_step: 1024 } }, 'batch.max_requests'],
     [{ batch: { max_requests: 64, tokens_per_step: 127 } }, 'batch.tokens_per_step'],
     [{ batch: { max_requests: 17, tokens_per_step: 32 } }, 'batch.tokens_per_step'],
     [{ kv: { budget_bytes: 1 } }, 'kv.budget_bytes'],
+    [{ kv: { memory: 'disk' } }, 'kv.memory'],
+    [{ kv: { dtype: { k: 'int4', v: 'fp8' } } }, 'kv.dtype'],
     [{ gpu: 'maybe' }, 'gpu'],
     [{ signal: {} }, 'signal'],
     [{ on_progress: 1 }, 'on_progress'],
