@@ -269,7 +269,7 @@ describe('parseLoadOptions', () => {
     [{ batch: { max_requests: 17, tokens_per_step: 32 } }, 'batch.tokens_per_step'],
     [{ kv: { budget_bytes: 1 } }, 'kv.budget_bytes'],
     [{ kv: { memory: 'disk' } }, 'kv.memory'],
-    [{ kv: { dtype: { k: 'int4', v: 'fp8' } } }, 'kv.dtype'],
+    [{ kv: { dtype: { k: 'int4', v: 'fp8' } } }, 'kv.dtype.k'],
     [{ gpu: 'maybe' }, 'gpu'],
     [{ signal: {} }, 'signal'],
     [{ on_progress: 1 }, 'on_progress'],
