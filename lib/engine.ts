@@ -40,7 +40,19 @@ export interface EngineInfo {
   tokens_per_step: number
   /** Compute threads. */
   threads: number
-  kv: { memory: string; dtype: string; bytes: number; reason: string }
+  kv: {
+    /** `paged`, or `stock`: llama.cpp's own memory. */
+    memory: string
+    /** Element type, `keys/values` where they differ. */
+    dtype: string
+    /** Which attention kernels read the pages; '' without pages. */
+    kernels: string
+    bytes_per_token: number
+    /** Most bytes it may take. */
+    bytes: number
+    /** Why it is this memory. */
+    reason: string
+  }
   gpu: unknown
 }
 
@@ -59,10 +71,17 @@ export interface EngineStats {
     pages_total: number
     pages_used: number
     pages_shared: number
+    /** Held for prompts that begin the same, by nobody else. */
+    pages_cached: number
+    /** In use. */
     bytes: number
+    /** Taken from the system so far. */
+    bytes_committed: number
     waste_fraction: number
     evictions: number
     spilled_pages: number
+    /** Requests that gave up their pages to others and were computed again. */
+    preemptions: number
   }
   prefix_cache: { hit_tokens: number; lookup_tokens: number }
   media_cache: { hits: number; misses: number; bytes: number }

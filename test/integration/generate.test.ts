@@ -242,6 +242,28 @@ describe('the other functions of an engine', () => {
   it('says what it is', () => {
     expect(engine.info()).toMatchObject({ modalities: expect.arrayContaining(['text', 'image']) })
     expect(engine.stats().steps).toBeGreaterThan(0)
+    const number = expect.any(Number)
+    expect(engine.info().kv).toEqual({
+      memory: expect.stringMatching(/^(paged|stock)$/),
+      dtype: expect.any(String),
+      kernels: expect.any(String),
+      bytes_per_token: number,
+      bytes: number,
+      reason: expect.any(String),
+    })
+    expect(engine.stats().kv).toEqual({
+      page_tokens: number,
+      pages_total: number,
+      pages_used: number,
+      pages_shared: number,
+      pages_cached: number,
+      bytes: number,
+      bytes_committed: number,
+      waste_fraction: number,
+      evictions: number,
+      spilled_pages: number,
+      preemptions: number,
+    })
   })
 })
 
