@@ -1,4 +1,4 @@
-// A pool's memory and a folder for tests.
+// Memory, bytes and folders for tests.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -7,10 +7,13 @@
 #include <filesystem>
 #include <fstream>
 #include <random>
+#include <set>
 #include <string>
 #include <vector>
 
+#include "core/error.h"
 #include "kv/page_bytes.h"
+#include "kv/page_pool.h"
 
 namespace pm {
 
@@ -31,6 +34,21 @@ class FakePageBytes : public PageBytes {
 
  private:
   std::vector<std::vector<uint64_t>> contents_;
+};
+
+// Slabs that fail when told to, and notice misuse.
+class FakeSlabs : public SlabSource {
+ public:
+  bool allocate(size_t index) override {
+    if (allocations++ == fail_at) return false;
+    EXPECT_TRUE(live.insert(index).second) << "slab allocated twice";
+    return true;
+  }
+  void release(size_t index) override { EXPECT_EQ(live.erase(index), 1u); }
+
+  std::set<size_t> live;
+  size_t allocations = 0;
+  size_t fail_at = SIZE_MAX;
 };
 
 class TemporaryFolder {
@@ -57,10 +75,14 @@ inline std::vector<uint8_t> read_file(const std::filesystem::path& path) {
   return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
 }
 
+// In place: replacing a file by truncating it first makes some file systems wait for the disk.
 inline void write_file(const std::filesystem::path& path, std::span<const uint8_t> bytes) {
-  std::ofstream out(path, std::ios::binary | std::ios::trunc);
+  if (!std::filesystem::exists(path)) std::ofstream(path, std::ios::binary);
+  std::fstream out(path, std::ios::binary | std::ios::in | std::ios::out);
   out.write(reinterpret_cast<const char*>(bytes.data()),
             static_cast<std::streamsize>(bytes.size()));
+  out.close();
+  std::filesystem::resize_file(path, bytes.size());
 }
 
 // Value of an error's detail; empty if there is none.

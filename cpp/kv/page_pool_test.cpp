@@ -4,23 +4,10 @@
 
 #include <set>
 
+#include "kv/kv_test_support.h"
+
 namespace pm {
 namespace {
-
-// Slabs that fail when told to, and notice misuse.
-class FakeSlabs : public SlabSource {
- public:
-  bool allocate(size_t index) override {
-    if (allocations++ == fail_at) return false;
-    EXPECT_TRUE(live.insert(index).second) << "slab allocated twice";
-    return true;
-  }
-  void release(size_t index) override { EXPECT_EQ(live.erase(index), 1u); }
-
-  std::set<size_t> live;
-  size_t allocations = 0;
-  size_t fail_at = SIZE_MAX;
-};
 
 TEST(PagePool, TakesTheLowestFreePageOfCommittedSlabs) {
   FakeSlabs slabs;

@@ -19,9 +19,24 @@ PrefixCache::Lease& PrefixCache::Lease::operator=(Lease&& other) noexcept {
 }
 
 void PrefixCache::Lease::reset() {
-  if (node_) cache_->release_lease(node_);
+  if (node_) cache_->release_lease(node_, nullptr);
   cache_ = nullptr;
   node_ = nullptr;
+}
+
+PrefixCache::Lease PrefixCache::Lease::share() const {
+  Lease copy;
+  copy.cache_ = cache_;
+  copy.node_ = node_;
+  for (Node* node = node_; node; node = node->parent) ++node->leases;
+  return copy;
+}
+
+void PrefixCache::Lease::retreat(size_t depth) {
+  Node* target = node_;
+  while (target && target->depth > depth) target = target->parent;
+  if (target != node_) cache_->release_lease(node_, target);
+  node_ = target;
 }
 
 size_t PrefixCache::Lease::depth() const { return node_ ? node_->depth : 0; }
@@ -102,10 +117,12 @@ size_t PrefixCache::peek(std::span<const Digest> chain) const {
   return resumable(follow(nullptr, chain), starts);
 }
 
-void PrefixCache::release_lease(Node* node) {
+// `until`, an ancestor, and what is above it stay leased.
+void PrefixCache::release_lease(Node* node, const Node* until) {
   // From the end to the root, so that children stay before their parents.
-  for (; node; node = node->parent) {
-    --node->leases;
+  for (bool held = true; node; node = node->parent) {
+    held = held && node != until;
+    if (held) --node->leases;
     recency_.splice(recency_.end(), recency_, node->recency);
   }
 }

@@ -51,6 +51,10 @@ class PrefixCache {
     Lease& operator=(Lease&& other) noexcept;
     ~Lease() { reset(); }
     void reset();
+    // A second lease on the same place: for a fork of the sequence.
+    Lease share() const;
+    // Goes back to at most `depth` pages: for a sequence that was truncated.
+    void retreat(size_t depth);
     // Pages from the start of the sequence to here.
     size_t depth() const;
 
@@ -116,7 +120,7 @@ class PrefixCache {
   std::vector<Node*> follow(const Node* from, std::span<const Digest> chain) const;
   size_t resumable(std::span<Node* const> path, std::vector<size_t>& starts) const;
   bool needs(size_t group, const Node& end, const Node& node) const;
-  void release_lease(Node* node);
+  void release_lease(Node* node, const Node* until);
 
   Node* add_node(Node* parent, const Digest& digest, Pos last);
   void remove(Node& node);

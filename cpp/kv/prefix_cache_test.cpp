@@ -143,6 +143,25 @@ TEST_F(PrefixCacheTest, LeasesKeepTheWholePath) {
   EXPECT_EQ(cache.nodes(), 3u);
 }
 
+TEST_F(PrefixCacheTest, LeasesFollowForksAndTruncations) {
+  PrefixCache::Lease lease = compute("abcd");
+  PrefixCache::Lease fork = lease.share();
+  EXPECT_EQ(fork.depth(), 4u);
+  fork.retreat(9);
+  EXPECT_EQ(fork.depth(), 4u);
+  lease.retreat(1);
+  EXPECT_EQ(lease.depth(), 1u);
+  EXPECT_EQ(cache.evict(0, 10), 0u);
+  fork.retreat(2);
+  EXPECT_EQ(cache.evict(0, 10), 2u);
+  fork.retreat(0);
+  EXPECT_EQ(fork.depth(), 0u);
+  EXPECT_EQ(cache.evict(0, 10), 1u);
+  EXPECT_EQ(cache.peek(chain("ab")), 1u);
+  lease.reset();
+  EXPECT_EQ(cache.evict(0, 10), 1u);
+}
+
 TEST_F(PrefixCacheTest, CountsOnlyPagesThatBecomeFree) {
   compute("a");
   compute("b");
