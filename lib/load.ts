@@ -91,9 +91,11 @@ function nativeOptions(files: FoundFiles, options: ResolvedLoadOptions): NativeL
   }
 }
 
-function nativeKv({ memory, dtype, budget_bytes, prefix_cache }: ResolvedLoadOptions['kv']) {
+function nativeKv(kv: ResolvedLoadOptions['kv']): NativeLoadOptions['kv'] {
+  const { memory, dtype, prefix_cache } = kv
   const { k, v } = typeof dtype === 'string' ? { k: dtype, v: dtype } : dtype
-  return { memory, k, v, budget_bytes: budget_bytes ?? 0, prefix_cache }
+  const spill = { spill_dir: kv.spill?.dir ?? '', spill_bytes: kv.spill?.bytes ?? 0 }
+  return { memory, k, v, budget_bytes: kv.budget_bytes ?? 0, prefix_cache, ...spill }
 }
 
 /** Where the embedded default lies. */

@@ -186,6 +186,8 @@ llama::KvOptions to_kv_options(const Napi::Object& object) {
   kv.k_type = to_kv_type(string_of(object, "k"));
   kv.v_type = to_kv_type(string_of(object, "v"));
   kv.budget_bytes = static_cast<size_t>(number_of(object, "budget_bytes"));
+  kv.spill_dir = string_of(object, "spill_dir");
+  kv.spill_bytes = static_cast<uint64_t>(number_of(object, "spill_bytes"));
   kv.prefix_cache = object.Get("prefix_cache").As<Napi::Boolean>().Value();
   return kv;
 }

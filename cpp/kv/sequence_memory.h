@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -49,6 +50,11 @@ class SequenceMemory {
   virtual Digest chain_root() const { return {}; }
   // Leading pages of `chain` that need not be computed.
   virtual size_t find_prefix(std::span<const Digest> /*chain*/) const { return 0; }
+  // Asks for pages of `chain` that have left memory for the disk. True: some are on their way; ask
+  // again when woken.
+  virtual bool fetch_prefix(std::span<const Digest> /*chain*/) { return false; }
+  // `wake` is called on another thread when asking again may help.
+  virtual void set_wake(std::function<void()> /*wake*/) {}
   // `seq`, which is empty, starts with as many of those pages as it can continue from. Returns
   // their number.
   virtual size_t adopt_prefix(SeqId /*seq*/, std::span<const Digest> /*chain*/) { return 0; }

@@ -50,6 +50,12 @@ Engine::Engine(std::unique_ptr<ModelRunner> runner, std::shared_ptr<PromptPrepar
   const size_t slots = std::min(config_.max_requests, runner_->sequence_count());
   for (size_t i = slots; i > 0; --i) free_slots_.push_back(static_cast<SeqId>(i - 1));
   if (runner_->memory().caches_prefixes()) chain_root_ = runner_->memory().chain_root();
+  waker_ = std::make_shared<Waker>();
+  waker_->engine = this;
+  runner_->memory().set_wake([waker = waker_] {
+    std::lock_guard lock(waker->mutex);
+    if (waker->engine) waker->engine->wake();
+  });
   measure_memory();
   stats_cell_.write(stats_);
   thread_ = std::thread([this] {
@@ -73,6 +79,8 @@ void Engine::stop(const Error& reason) {
   text_lane_.stop();
   media_lane_.stop();
   if (thread_.joinable()) thread_.join();
+  std::lock_guard lock(waker_->mutex);
+  waker_->engine = nullptr;
 }
 
 bool Engine::post(Command command) {
@@ -314,6 +322,7 @@ void Engine::admit() {
     if (sequence->phase != Phase::kWaiting) continue;
     if (free_slots_.empty()) return;
     if (computed_by_another(*sequence)) continue;  // soon it need not compute that itself
+    if (runner_->memory().fetch_prefix(sequence->lookup())) continue;  // the disk wakes us
     if (!admit_one(*sequence, free_slots_.back())) {
       if (!nothing_runs()) return;
       fail(*sequence, pool_too_small());

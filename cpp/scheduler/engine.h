@@ -169,6 +169,13 @@ class Engine {
   std::deque<Command> inbox_;
   std::optional<Error> stop_reason_;
 
+  // Lets the memory's own thread wake this engine as long as it lives.
+  struct Waker {
+    std::mutex mutex;
+    Engine* engine;
+  };
+  std::shared_ptr<Waker> waker_;
+
   std::mutex stop_mutex_;
   // Text-only prompts never queue behind an image.
   Worker text_lane_{"mm-prepare"};

@@ -114,7 +114,6 @@ function refusals(options: z.output<typeof loadOptionsSchema>): Refusal[] {
   const { kv, speculative: spec } = options
   return [
     [options.gpu === 'require', "gpu: 'require'", 'this build has no GPU backend'],
-    [kv.spill !== undefined, 'kv.spill', 'spilling to disk is not part of this build yet'],
     [
       spec.kind !== 'off' && spec.kind !== 'auto',
       `speculative.kind: '${spec.kind}'`,

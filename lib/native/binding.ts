@@ -46,6 +46,9 @@ export interface NativeLoadOptions {
     /** Upper bound of the KV cache in bytes; 0 = chosen from the machine's memory. */
     budget_bytes: number
     prefix_cache: boolean
+    /** Folder of the spill file, '' = none, and its largest size. */
+    spill_dir: string
+    spill_bytes: number
   }
   /** Bytes of encoder outputs kept for reuse. */
   media_cache_bytes: number

@@ -24,6 +24,9 @@ struct KvOptions {
   std::optional<KvType> v_type;
   size_t budget_bytes = 0;  // 0: from the machine's memory
   bool prefix_cache = true;
+  // Where prefixes go that leave memory: a folder and the most bytes; empty: nowhere.
+  std::string spill_dir;
+  uint64_t spill_bytes = 0;
 };
 
 struct LoadOptions {

@@ -176,6 +176,9 @@ Status Runner::init(const LoadOptions& options) {
   if (new_pool != nullptr && options.threads > 1) {
     // Without a pool of its own, ggml starts and joins its threads for every single step.
     ggml_threadpool_params pool_params = ggml_threadpool_params_default(options.threads);
+    // Waiting threads poll through the few hundred microseconds between two steps, then sleep: the
+    // default polls for a tenth of a second and takes that core from JavaScript.
+    pool_params.poll = 1;
     threadpool_.reset(new_pool(&pool_params));
     if (threadpool_) llama_attach_threadpool(context_.get(), threadpool_.get(), threadpool_.get());
   }
@@ -219,6 +222,9 @@ Status Runner::init_context(const LoadOptions& options, const Layout& layout) {
     config.step_tokens = batch_tokens;
     config.prefix_cache = options.kv.prefix_cache;
     config.model = model_->digest();
+    if (!options.kv.spill_dir.empty()) {
+      config.spill = SpillOptions{options.kv.spill_dir, options.kv.spill_bytes};
+    }
     auto cache = PagedCache::create(*paged_shape_, config);
     if (!cache) return cache.error();
     paged_ = std::move(cache).value();

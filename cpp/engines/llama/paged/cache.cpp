@@ -1,6 +1,7 @@
 #include "engines/llama/paged/cache.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "kernels/attention.h"
 #include "kv/memory_stats.h"
@@ -105,7 +106,48 @@ Status PagedCache::init(const PagedConfig& config) {
   const std::string_view model(reinterpret_cast<const char*>(config.model.bytes.data()),
                                config.model.bytes.size());
   root_ = pm::chain_root({model, format, "", ""});
+  return init_spill(config);
+}
+
+Status PagedCache::init_spill(const PagedConfig& config) {
+  if (!config.spill || !prefixes_) return {};
+  RecordLayout layout;
+  layout.model = config.model;
+  layout.config = root_;
+  std::vector<pm::LayerGroup> groups;
+  for (auto& group : groups_) {
+    layout.page_bytes.push_back(group->page_bytes);
+    groups.push_back({&group->pool, &group->tables});
+  }
+  auto spill =
+      PrefixSpill::open(*config.spill, std::move(layout), *prefixes_, std::move(groups), *this);
+  if (!spill) return spill.error();
+  spill_ = std::move(spill).value();
   return {};
+}
+
+// Every layer and KV head of the group, in the order in which they lie in a slab.
+template <typename Each>
+void PagedCache::for_each_head(size_t group, Each each) const {
+  for (const int32_t layer : shape_.groups[group].layers) {
+    for (int32_t head = 0; head < shape_.layers[static_cast<size_t>(layer)].kv_heads; ++head) {
+      each(head_pages(layer, head));
+    }
+  }
+}
+
+void PagedCache::read(size_t group, PageId page, std::span<uint8_t> to) const {
+  for_each_head(group, [&](const HeadPages& pages) {
+    std::memcpy(to.data(), pages.page(page), format_.bytes());
+    to = to.subspan(format_.bytes());
+  });
+}
+
+void PagedCache::write(size_t group, PageId page, std::span<const uint8_t> from) {
+  for_each_head(group, [&](const HeadPages& pages) {
+    std::memcpy(pages.page(page), from.data(), format_.bytes());
+    from = from.subspan(format_.bytes());
+  });
 }
 
 HeadPages PagedCache::head_pages(int32_t layer, int32_t kv_head) const {
@@ -144,12 +186,9 @@ bool PagedCache::append(std::span<const SeqId> owners, const TokenPlace& place,
 // At once: a copied page holds tokens of earlier steps only, so their bytes are there.
 void PagedCache::copy_pages(size_t group) {
   for (const PageCopy& copy : copies_) {
-    for (const int32_t layer : shape_.groups[group].layers) {
-      for (int32_t head = 0; head < shape_.layers[static_cast<size_t>(layer)].kv_heads; ++head) {
-        const HeadPages pages = head_pages(layer, head);
-        copy_page_prefix(format_, pages.page(copy.from), pages.page(copy.to), copy.count);
-      }
-    }
+    for_each_head(group, [&](const HeadPages& pages) {
+      copy_page_prefix(format_, pages.page(copy.from), pages.page(copy.to), copy.count);
+    });
   }
 }
 
@@ -280,6 +319,7 @@ MemoryStats PagedCache::stats() const {
     add_group(stats.kv, group->pool, group->tables, group->page_bytes);
   }
   if (prefixes_) stats.kv.evictions = prefixes_->stats().evictions;
+  if (spill_) stats.kv.spilled_pages = spill_->stats().pages;
   return stats;
 }
 

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "engines/llama/paged/slab_store.h"
+#include "engines/llama/paged/spill.h"
 #include "engines/llama/paged/support.h"
 #include "kv/kv_stats.h"
 #include "kv/page_tables.h"
@@ -26,11 +27,12 @@ struct PagedConfig {
   size_t context_tokens = 0;  // one sequence may hold
   size_t step_tokens = 512;   // one step may append
   bool prefix_cache = true;
+  std::optional<SpillOptions> spill;  // prefixes that leave memory go there
   // Names the weights and settings that keys and values depend on.
   Digest model;
 };
 
-class PagedCache final : public SequenceMemory {
+class PagedCache final : public SequenceMemory, private PageBytes {
  public:
   // kInvalidRequest if the budget is smaller than what one sequence needs to take a step.
   static Result<std::shared_ptr<PagedCache>> create(PagedShape shape, const PagedConfig& config);
@@ -74,6 +76,12 @@ class PagedCache final : public SequenceMemory {
   bool caches_prefixes() const override { return prefixes_ != nullptr; }
   Digest chain_root() const override { return root_; }
   size_t find_prefix(std::span<const Digest> chain) const override;
+  bool fetch_prefix(std::span<const Digest> chain) override {
+    return spill_ && !chain.empty() && spill_->fetch(chain);
+  }
+  void set_wake(std::function<void()> wake) override {
+    if (spill_) spill_->set_wake(std::move(wake));
+  }
   size_t adopt_prefix(SeqId seq, std::span<const Digest> chain) override;
   void publish_prefix(SeqId seq, std::span<const Digest> chain) override;
   MemoryStats stats() const override;
@@ -82,6 +90,14 @@ class PagedCache final : public SequenceMemory {
  private:
   PagedCache(PagedShape shape, const PagedConfig& config);
   Status init(const PagedConfig& config);
+  Status init_spill(const PagedConfig& config);
+  template <typename Each>
+  void for_each_head(size_t group, Each each) const;
+
+  // ---- PageBytes ----
+  size_t page_bytes(size_t group) const override { return groups_[group]->page_bytes; }
+  void read(size_t group, PageId page, std::span<uint8_t> to) const override;
+  void write(size_t group, PageId page, std::span<const uint8_t> from) override;
   size_t pages_for(size_t group, size_t tokens) const;
   size_t promised_beyond_held(size_t group) const;
   void copy_pages(size_t group);
@@ -95,6 +111,7 @@ class PagedCache final : public SequenceMemory {
   // [sequences][groups]: pages the sequence may hold in all.
   std::vector<std::vector<size_t>> promises_;
   std::unique_ptr<PrefixCache> prefixes_;
+  std::unique_ptr<PrefixSpill> spill_;
   std::vector<PrefixCache::Lease> leases_;
   Digest root_;
   size_t capacity_tokens_ = 0;

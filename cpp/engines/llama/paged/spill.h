@@ -1,0 +1,54 @@
+// Prefixes that leave memory go to a file and come back when somebody asks for them. The engine
+// thread copies bytes and asks; the disk belongs to another thread.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "kv/page_bytes.h"
+#include "kv/prefix_cache.h"
+#include "kv/spill_file.h"
+
+namespace pm::llama {
+
+class PrefixSpill {
+ public:
+  // All references outlive it. `groups`: the pools and tables of the layer groups.
+  static Result<std::unique_ptr<PrefixSpill>> open(const SpillOptions& options, RecordLayout layout,
+                                                   PrefixCache& prefixes,
+                                                   std::vector<pm::LayerGroup> groups,
+                                                   PageBytes& memory);
+  ~PrefixSpill();
+
+  // Asks for pages of `chain` that continue what the prefix cache holds of it. True: some are on
+  // their way, ask again when woken.
+  bool fetch(std::span<const Digest> chain);
+  // Called on another thread whenever fetch() may have something new.
+  void set_wake(std::function<void()> wake) { file_->set_wake(std::move(wake)); }
+  SpillStats stats() const { return file_->stats(); }
+
+ private:
+  // One prefix at a time is read back, page by page in order.
+  struct Fetch {
+    std::vector<Digest> chain;
+    size_t wanted = 0;         // pages of it that were asked for
+    PrefixCache::Lease lease;  // at the last page that is back
+  };
+
+  PrefixSpill(std::unique_ptr<SpillFile> file, PrefixCache& prefixes,
+              std::vector<pm::LayerGroup> groups, PageBytes& memory);
+  void store(const Digest& digest, std::span<const PageId> pages);
+  void take_answers();
+  bool restore(const KvRecord& record);
+  bool start(std::span<const Digest> chain, size_t known);
+
+  std::unique_ptr<SpillFile> file_;
+  PrefixCache& prefixes_;
+  std::vector<pm::LayerGroup> groups_;
+  PageBytes& memory_;
+  std::optional<Fetch> fetch_;
+};
+
+}  // namespace pm::llama
