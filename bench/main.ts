@@ -3,7 +3,7 @@
  *
  *   npm run bench [-- NAME…] [--trials N] [--threads N] [--json FILE]
  *
- * NAME: decode, batch, ttft, border, event-loop; none means all. See bench/README.md.
+ * NAME: decode, batch, ttft, border, event-loop, kv; none means all. See bench/README.md.
  */
 import { writeFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
@@ -13,20 +13,28 @@ import { border } from './cases/border.js'
 import type { Bench } from './cases/context.js'
 import { decode } from './cases/decode.js'
 import { eventLoop } from './cases/event-loop.js'
+import { kv } from './cases/kv.js'
 import { ttft } from './cases/ttft.js'
-import { type Row, runCase } from './lib/compare.js'
+import { type Plan, type Row, runCase } from './lib/compare.js'
 import { currentCommit, describeMachine } from './lib/machine.js'
 import { formatTable } from './lib/report.js'
 
-const BENCHES: Record<string, Bench> = { decode, batch, ttft, border, 'event-loop': eventLoop }
+const BENCHES: Record<string, Bench> = {
+  decode,
+  batch,
+  ttft,
+  border,
+  'event-loop': eventLoop,
+  kv,
+}
 const DEFAULT_TRIALS = 5
 
 interface Arguments {
   names: string[]
   trials: number
   threads: number
-  /** Only cases whose name contains it. */
-  only: string
+  /** Only cases whose name contains one of these. */
+  only: string[]
   json?: string
 }
 
@@ -55,9 +63,14 @@ function readArguments(): Arguments {
     names: positionals.length > 0 ? positionals : Object.keys(BENCHES),
     trials: count('trials'),
     threads: count('threads'),
-    only: values.only,
+    only: values.only.split(',').filter((text) => text !== ''),
     ...(values.json === undefined ? {} : { json: values.json }),
   }
+}
+
+/** Slow cases only when somebody names cases. */
+function isWanted({ name, slow = false }: Plan, only: string[]): boolean {
+  return only.length === 0 ? !slow : only.some((text) => name.includes(text))
 }
 
 async function run(options: Arguments): Promise<void> {
@@ -69,7 +82,7 @@ async function run(options: Arguments): Promise<void> {
   })
   for (const name of options.names) {
     for (const plan of (BENCHES[name] as Bench)(options)) {
-      if (!plan.name.includes(options.only)) continue
+      if (!isWanted(plan, options.only)) continue
       process.stderr.write(`${name}: ${plan.name}\n`)
       const print = (who: string, value: number, unit: string) =>
         process.stderr.write(`  ${who}: ${value.toPrecision(4)} ${unit}\n`)

@@ -6,21 +6,26 @@ const TRIALS = join(dirname(fileURLToPath(import.meta.url)), '..', 'trials')
 const TIMEOUT_MS = 600_000
 const KEPT_STDERR = 4000
 
-/** Runs a program to its end and returns its standard output. @throws Error with its last words. */
+/**
+ * Runs a program to its end and returns its standard output, with `stderr: 'returned'` its standard
+ * error too. @throws Error with its last words.
+ */
 export function runProgram(
   program: string,
   args: readonly string[],
-  options: SpawnOptions = {},
+  options: SpawnOptions & { timeoutMs?: number; stderr?: 'kept' | 'returned' } = {},
 ): Promise<string> {
+  const { timeoutMs = TIMEOUT_MS, stderr: errors = 'kept', ...spawnOptions } = options
   return new Promise((done, fail) => {
-    const child = spawn(program, args, { ...options, stdio: ['ignore', 'pipe', 'pipe'] })
+    const child = spawn(program, args, { ...spawnOptions, stdio: ['ignore', 'pipe', 'pipe'] })
     let stdout = ''
     let stderr = ''
-    const timer = setTimeout(() => child.kill('SIGKILL'), TIMEOUT_MS)
+    const timer = setTimeout(() => child.kill('SIGKILL'), timeoutMs)
     child.stdout.setEncoding('utf8').on('data', (text: string) => {
       stdout += text
     })
     child.stderr.setEncoding('utf8').on('data', (text: string) => {
+      if (errors === 'returned') stdout += text
       stderr = (stderr + text).slice(-KEPT_STDERR)
     })
     child.on('error', fail)
@@ -39,9 +44,10 @@ export function runProgram(
 export async function runTrial<Spec extends object, Answer>(
   file: string,
   spec: Spec,
+  timeoutMs = TIMEOUT_MS,
 ): Promise<Answer> {
   const args = ['--import', 'tsx', join(TRIALS, file), JSON.stringify(spec)]
-  const stdout = await runProgram(process.execPath, args)
+  const stdout = await runProgram(process.execPath, args, { timeoutMs })
   const line = stdout.trim().split('\n').at(-1) ?? ''
   return JSON.parse(line) as Answer
 }

@@ -6,10 +6,12 @@ export interface Contender {
   name: string
   version: string
   measure(): Promise<number>
+  /** At most so many trials, for what takes minutes and matters less; default: as many as asked. */
+  trials?: number
 }
 
 export interface Unit {
-  name: 'tok/s' | 'ms' | 'ops/s' | 'req/s'
+  name: 'tok/s' | 'ms' | 'ops/s' | 'req/s' | 'bytes' | 'GB/s'
   better: 'higher' | 'lower'
 }
 
@@ -18,6 +20,8 @@ export const UNITS = {
   milliseconds: { name: 'ms', better: 'lower' },
   operationsPerSecond: { name: 'ops/s', better: 'higher' },
   requestsPerSecond: { name: 'req/s', better: 'higher' },
+  bytes: { name: 'bytes', better: 'lower' },
+  gigabytesPerSecond: { name: 'GB/s', better: 'higher' },
 } as const satisfies Record<string, Unit>
 
 /** One comparison, as it goes into the report. `ratio` above 1 means ours is better. */
@@ -42,6 +46,8 @@ export interface Contest {
 export interface Plan {
   bench: string
   name: string
+  /** Takes so long that it runs only when it is asked for with --only. */
+  slow?: boolean
   prepare(): Contest | Promise<Contest>
 }
 
@@ -82,6 +88,7 @@ export async function runCase(
   const values = contenders.map((): number[] => [])
   for (let trial = 0; trial < trials; trial++) {
     for (const [index, contender] of contenders.entries()) {
+      if (trial >= (contender.trials ?? trials)) continue
       const value = await measureUndisturbed(contender, watch)
       if (!Number.isFinite(value) || value <= 0) {
         throw new Error(`${contender.name}: expected a positive measurement, got ${value}`)

@@ -1,8 +1,13 @@
-import { type Command, InvalidArgumentError } from 'commander'
+import { type Command, InvalidArgumentError, Option } from 'commander'
+import type { LoadOptions } from '../abi/load-options.js'
 import { AT_ONCE, evaluateNano, type NanoReport } from './eval-nano.js'
 import { Output } from './output.js'
 import { addModelOptions, type ModelOptions } from './request-options.js'
 import { withEngine } from './with-engine.js'
+
+/** What a KV cache can hold: pages of a type, or llama.cpp's own memory (f16). */
+const KV_DTYPES = ['bf16', 'int8', 'fp8', 'stock'] as const
+type KvDtype = (typeof KV_DTYPES)[number]
 
 const MAX_SEED = 0x7fff_ffff
 
@@ -18,6 +23,7 @@ interface EvalOptions extends ModelOptions {
   seed: number
   count: number
   showWrong?: boolean
+  kvDtype?: KvDtype
 }
 
 /** Registers `mm eval nano`. */
@@ -29,6 +35,12 @@ export function addEvalCommand(program: Command): void {
     .option('--seed <n>', 'first seed', whole(0, MAX_SEED), 1)
     .option('--count <k>', 'items of each task', whole(1, 100_000), 100)
     .option('--show-wrong', 'print wrong answers on stderr')
+    .addOption(
+      new Option(
+        '--kv-dtype <type>',
+        "type of the KV cache's pages; stock: llama.cpp's own memory",
+      ).choices(KV_DTYPES),
+    )
   addModelOptions(nano).action(nanoCommand)
 }
 
@@ -50,10 +62,16 @@ async function nanoCommand(options: EvalOptions): Promise<void> {
           )
         },
       ),
-    { batch: { max_requests: AT_ONCE } },
+    { batch: { max_requests: AT_ONCE }, ...kvOptions(options.kvDtype) },
   )
   if (options.json === true) output.document(report)
   else print(report, output)
+}
+
+/** Pages of the wanted type or an error: another type's figures would be worth nothing. */
+function kvOptions(dtype: KvDtype | undefined): LoadOptions {
+  if (dtype === undefined) return {}
+  return { kv: dtype === 'stock' ? { memory: 'stock' } : { memory: 'paged', dtype } }
 }
 
 function print(report: NanoReport, output: Output): void {
