@@ -3,9 +3,9 @@
  * follows `$ref` under `allOf` without looking whether it has been there, never returns from lengths
  * whose minimum exceeds their maximum, forgets large ones, and replaces a pattern it does not
  * understand by "any string". All are refused here: some would take the process down, with the others
- * the answer would not follow the schema.
+ * the answer would not follow the schema. Patterns are rewritten, too (pattern.ts).
  */
-import { MAX_REPETITION, patternProblem } from './pattern.js'
+import { compilePattern, MAX_REPETITION } from './pattern.js'
 
 /** Deepest nesting, counted in JSON values and, with `$ref` followed, in schemas. */
 export const MAX_SCHEMA_DEPTH = 64
@@ -123,7 +123,7 @@ class Checker {
       this.#collect(target, depth + 1)
       return
     }
-    checkPattern(node.pattern)
+    preparePattern(node)
     checkCounts(node, 'minItems', 'maxItems')
     checkCounts(node, 'minLength', 'maxLength')
     checkBounds(node)
@@ -230,12 +230,14 @@ function members(node: JsonObject): JsonObject[] {
   return [...properties, node.additionalProperties, ...lists].filter(isObject)
 }
 
-function checkPattern(pattern: unknown): void {
-  if (typeof pattern !== 'string') return
-  const problem = patternProblem(pattern)
-  if (problem !== undefined) {
-    throw new SchemaProblem(`a JSON Schema whose patterns can be followed (${problem})`)
+/** Checks the pattern of a node, and replaces it by what llama.cpp can follow. */
+function preparePattern(node: JsonObject): void {
+  if (typeof node.pattern !== 'string') return
+  const compiled = compilePattern(node.pattern)
+  if ('problem' in compiled) {
+    throw new SchemaProblem(`a JSON Schema whose patterns can be followed (${compiled.problem})`)
   }
+  node.pattern = compiled.pattern
 }
 
 /** Lengths become repetitions of a grammar. */

@@ -1,7 +1,10 @@
 /**
- * Which regular expressions llama.cpp can turn into a grammar. It accepts "any string" in place of
- * one it cannot, so these are refused before.
+ * Regular expressions of JSON Schema, made ready for llama.cpp's converter: it takes "any string" for
+ * one it cannot follow, repeats a whole run of literals where only the last is meant, and does not
+ * know that the text of a JSON string has escapes. The first are refused here; the others are written
+ * so that it does the right thing.
  */
+import { type CharRange, literalOf, parseClass, writeClass } from './pattern-class.js'
 
 /** Longest `pattern`, characters. */
 export const MAX_PATTERN_LENGTH = 512
@@ -10,22 +13,29 @@ export const MAX_PATTERN_DEPTH = 32
 /** Most repetitions: above it llama.cpp refuses a lower bound and forgets an upper one. */
 export const MAX_REPETITION = 2000
 
-/** Escapes that mean the same in a regular expression and in GBNF. */
+/** Escapes of one character. */
 const ESCAPE = /\\(?:[trn\\"[\]-]|x[\da-fA-F]{2}|u[\da-fA-F]{4}|U[\da-fA-F]{8})/y
-const ESCAPES = new RegExp(ESCAPE.source, 'g')
 /** Escapes allowed outside character classes besides {@link ESCAPE}. */
 const ESCAPED_OPERATOR = /\\[$^.[\]()|{}*+?]/y
 const CLASS = /\[((?:[^\]\\]|\\.)*)\]/sy
 const REPEAT = /\{(?:\d{1,4}|\d{0,4},\d{0,4})\}|[*+?]/y
 const BOUNDS = /^\{(\d*),(\d*)\}$/
 
-/** Says what is wrong with a pattern, undefined when llama.cpp follows it to the letter. */
-export function patternProblem(pattern: string): string | undefined {
+/** What `.` stands for: every character that a JSON string holds without an escape. */
+const ANY: CharRange[] = [[0x20, 0x10ffff]]
+
+/** The pattern as llama.cpp gets it, or what is wrong with it. */
+export type CompiledPattern = { pattern: string } | { problem: string }
+
+/** Checks a pattern and rewrites it; the strings it stands for stay the same. */
+export function compilePattern(pattern: string): CompiledPattern {
   if (pattern.length > MAX_PATTERN_LENGTH) {
-    return `at most ${MAX_PATTERN_LENGTH} characters in a pattern`
+    return { problem: `at most ${MAX_PATTERN_LENGTH} characters in a pattern` }
   }
-  if (!/^\^.*\$$/s.test(pattern)) return "a pattern begins with '^' and ends with '$'"
-  return new PatternScan(pattern.slice(1, -1)).problem()
+  if (!/^\^.*\$$/s.test(pattern)) return { problem: "a pattern begins with '^' and ends with '$'" }
+  const scan = new PatternScan(pattern.slice(1, -1))
+  const problem = scan.run()
+  return problem === undefined ? { pattern: `^${scan.written()}$` } : { problem }
 }
 
 class PatternScan {
@@ -33,12 +43,16 @@ class PatternScan {
   #depth = 0
   /** Something stands before the position that a quantifier can repeat. */
   #repeatable = false
-  /** It is a character of several bytes: llama.cpp would repeat only the last one. */
-  #wide = false
+  readonly #out: string[] = []
 
   constructor(private readonly text: string) {}
 
-  problem(): string | undefined {
+  written(): string {
+    return this.#out.join('')
+  }
+
+  /** Says what is wrong; undefined when all is well. */
+  run(): string | undefined {
     while (this.#at < this.text.length) {
       const problem = this.#step(this.text[this.#at] as string)
       if (problem !== undefined) return problem
@@ -47,8 +61,6 @@ class PatternScan {
   }
 
   #step(char: string): string | undefined {
-    const wide = this.#wide
-    this.#wide = char > '\u007f'
     switch (char) {
       case '(':
         return this.#open()
@@ -62,58 +74,70 @@ class PatternScan {
       case '+':
       case '?':
       case '{':
-        return wide
-          ? 'a character outside ASCII in a group before it is repeated, as in (?:é)+'
-          : this.#repeat()
+        return this.#repeat()
       case '^':
       case '$':
         return 'no anchor inside a pattern'
       case ']':
       case '}':
         return `${char} needs a backslash`
-      default:
-        this.#at++
-        this.#repeatable = char !== '|'
+      case '.':
+        return this.#item(writeClass(ANY), 1)
+      case '|':
+        this.#item(char, 1)
+        this.#repeatable = false
         return undefined
+      default: {
+        const code = this.text.codePointAt(this.#at) as number
+        return this.#literal(literalOf(code), code > 0xffff ? 2 : 1)
+      }
     }
   }
 
+  #item(written: string, length: number): undefined {
+    this.#out.push(written)
+    this.#at += length
+    this.#repeatable = true
+  }
+
+  /** In a group of its own when it is repeated: llama.cpp would repeat what stands before it, too. */
+  #literal(written: string, length: number): undefined {
+    const next = this.text[this.#at + length] ?? ''
+    this.#item('*+?{'.includes(next) && next !== '' ? `(?:${written})` : written, length)
+  }
+
   #open(): string | undefined {
-    this.#at++
-    if (this.text[this.#at] === '?') {
-      if (this.text[this.#at + 1] !== ':') return 'no lookaround, named group or flags'
-      this.#at += 2
-    }
+    const isPlain = this.text[this.#at + 1] !== '?'
+    if (!isPlain && this.text[this.#at + 2] !== ':') return 'no lookaround, named group or flags'
+    this.#item('(?:', isPlain ? 1 : 3)
     this.#repeatable = false
     if (++this.#depth <= MAX_PATTERN_DEPTH) return undefined
     return `at most ${MAX_PATTERN_DEPTH} nested groups`
   }
 
   #close(): string | undefined {
-    this.#at++
-    this.#repeatable = true
+    this.#item(')', 1)
     return --this.#depth < 0 ? 'a group is closed that was not opened' : undefined
   }
 
   #class(): string | undefined {
     const found = this.#match(CLASS)
     if (found === undefined) return 'a character class is not closed'
-    if (found === '[]' || found === '[^]') return 'no empty character class'
-    this.#repeatable = true
-    const rest = found.replace(ESCAPES, '')
-    const at = rest.indexOf('\\')
-    if (at >= 0) return `no ${rest.slice(at, at + 2)} in a character class`
-    return undefined
+    const parsed = parseClass(found.slice(1, -1))
+    if ('problem' in parsed) return parsed.problem
+    return this.#item(writeClass(parsed.ranges, parsed.negated), found.length)
   }
 
   #escape(): string | undefined {
     const next = this.text.slice(this.#at, this.#at + 2)
     if (/\\\d/.test(next)) return 'no backreference'
-    if ((this.#match(ESCAPE) ?? this.#match(ESCAPED_OPERATOR)) === undefined) {
-      return `no ${next}; write a character class such as [0-9]`
-    }
-    this.#repeatable = true
-    return undefined
+    const operator = this.#match(ESCAPED_OPERATOR)
+    if (operator !== undefined) return this.#literal(operator, operator.length)
+    const found = this.#match(ESCAPE)
+    if (found === undefined) return `no ${next}; write a character class such as [0-9]`
+    const parsed = parseClass(found)
+    if ('problem' in parsed) return parsed.problem
+    return this.#literal(literalOf(parsed.ranges[0]?.[0] ?? 0), found.length)
   }
 
   #repeat(): string | undefined {
@@ -122,15 +146,14 @@ class PatternScan {
       return 'a quantifier follows what it repeats, and is neither lazy nor doubled'
     const found = this.#match(REPEAT)
     if (found === undefined) return 'a repetition such as {2} or {1,3}'
+    this.#item(found, found.length)
     this.#repeatable = false
     return boundsProblem(found)
   }
 
   #match(expression: RegExp): string | undefined {
     expression.lastIndex = this.#at
-    const found = expression.exec(this.text)?.[0]
-    if (found !== undefined) this.#at += found.length
-    return found
+    return expression.exec(this.text)?.[0]
   }
 }
 

@@ -316,3 +316,35 @@ describe('constraints that cannot be compiled', () => {
     })
   })
 })
+
+describe('preferences.json_schema with a pattern', () => {
+  // Hot enough that every token the grammar allows is likely.
+  it.each([
+    '^.{5}$',
+    '^[^a]{5}$',
+    '^a"b$',
+    '^(?:a|\\n|\\\\){6}$',
+    '^["a]{4}$',
+    '^[ -~]{8}$',
+    '^ab\\.?c$',
+    '^[\\t\\n\\r"\\\\]{5}$',
+    '^[é]{2}é+$',
+  ])('%s: answers are JSON and match', async (pattern) => {
+    const preferences = { temperature: 5, top_p: 1, top_k: 0, min_p: 0, max_tokens: 200 }
+    const json_schema = { type: 'string', pattern }
+    const inputs = [{ type: 'text' as const, text: 'What are you?' }]
+    const answers = await Promise.all(
+      Array.from({ length: 20 }, (_, seed) =>
+        engine.run({ inputs, preferences: { ...preferences, seed, json_schema } }),
+      ),
+    )
+    const whole = answers.filter((answer) => answer.finish_reason === 'stop')
+    expect(whole.length).toBeGreaterThan(0)
+    for (const { text } of whole) expect(JSON.parse(text)).toMatch(asUnicode(pattern))
+  })
+})
+
+/** The same with `.` and classes taking characters, not halves of surrogate pairs. */
+function asUnicode(pattern: string): RegExp {
+  return new RegExp(pattern.replaceAll('\\"', '"'), 'u')
+}

@@ -32,7 +32,7 @@ class Scan {
   Scan(std::string_view text, const GbnfVocabulary& vocabulary)
       : text_(text), vocabulary_(vocabulary) {}
 
-  Status run() {
+  Result<GbnfFacts> run() {
     if (const size_t nul = text_.find('\0'); nul != std::string_view::npos) {
       at_ = nul;
       return expected("no NUL character");
@@ -43,7 +43,7 @@ class Scan {
       if (!defined) return expected("a definition of the rule '" + name + "'");
     }
     if (!rules_.contains("root")) return expected("a rule named root");
-    return {};
+    return facts_;
   }
 
  private:
@@ -223,6 +223,7 @@ class Scan {
       return expected("a single token of this vocabulary");
     }
     at_ = close + 1;
+    facts_.names_tokens = true;
     return std::optional<uint64_t>(1);
   }
 
@@ -331,11 +332,12 @@ class Scan {
   std::map<std::string, bool> rules_;  // name → defined
   uint64_t generated_ = 0;
   uint64_t elements_ = 0;
+  GbnfFacts facts_;
 };
 
 }  // namespace
 
-Status check_gbnf(std::string_view grammar, const GbnfVocabulary& vocabulary) {
+Result<GbnfFacts> check_gbnf(std::string_view grammar, const GbnfVocabulary& vocabulary) {
   return Scan(grammar, vocabulary).run();
 }
 

@@ -18,7 +18,13 @@ struct GbnfVocabulary {
   std::function<bool(std::string_view tag)> is_token;
 };
 
+// What the sampler wants to know about a grammar.
+struct GbnfFacts {
+  // Some item is a token (<name>, <[id]>) rather than text.
+  bool names_tokens = false;
+};
+
 // Fails with kInvalidRequest, saying line, column and what was expected there.
-Status check_gbnf(std::string_view grammar, const GbnfVocabulary& vocabulary);
+Result<GbnfFacts> check_gbnf(std::string_view grammar, const GbnfVocabulary& vocabulary);
 
 }  // namespace pm::llama

@@ -13,7 +13,7 @@ namespace {
 
 std::string problem(std::string_view grammar) {
   const GbnfVocabulary vocabulary{10, [](std::string_view tag) { return tag == "<think>"; }};
-  const Status status = check_gbnf(grammar, vocabulary);
+  const auto status = check_gbnf(grammar, vocabulary);
   return status ? "" : status.error().message;
 }
 
@@ -67,6 +67,13 @@ TEST(Gbnf, SaysWhatIsWrongAndWhere) {
         << grammar << "\n  " << problem(grammar);
   }
   EXPECT_NE(problem(std::string_view("root ::= \"a\"\0b", 14)).find("NUL"), std::string::npos);
+}
+
+TEST(Gbnf, TellsWhetherTokensAreNamed) {
+  const GbnfVocabulary vocabulary{10, [](std::string_view tag) { return tag == "<think>"; }};
+  EXPECT_FALSE(check_gbnf("root ::= \"<think>\" [<>]", vocabulary).value().names_tokens);
+  EXPECT_TRUE(check_gbnf("root ::= \"a\" <think>", vocabulary).value().names_tokens);
+  EXPECT_TRUE(check_gbnf("root ::= !<[3]>", vocabulary).value().names_tokens);
 }
 
 TEST(Gbnf, BoundsDepthAndSize) {
@@ -151,7 +158,7 @@ TEST(Gbnf, AgreesWithLlamaCpp) {
     std::string grammar = below(4) > 0 ? "a ::= \"q\"\nb-1 ::= [0-9]\nroot ::= " : "";
     for (size_t i = below(10); i > 0; --i) grammar += pieces[below(std::size(pieces))];
     if (grammar.empty()) continue;  // "no grammar" to llama.cpp
-    const Status status = check_gbnf(grammar, vocabulary);
+    const auto status = check_gbnf(grammar, vocabulary);
     const bool ours = status.ok();
     // Stricter: also for a name that no rule refers to in the end, as in "x{0}".
     if (!ours && status.error().message.find("a definition of the rule") != std::string::npos) {
@@ -168,6 +175,45 @@ TEST(Gbnf, AgreesWithLlamaCpp) {
   }
   EXPECT_EQ(wrong, 0u) << example;
   EXPECT_GT(taken, 1000u);
+}
+
+// To llama.cpp's grammar a control token is its name, which is text like any other.
+TEST(Gbnf, AnswersHoldNoControlTokens) {
+  LoadOptions options;
+  options.model = std::string(POLYMIND_SOURCE_DIR) + "/models/p-nano/p-nano.gguf";
+  const auto model = Model::load(options).value();
+  const Token image = model->tokenize("<image>", false, true).at(0);
+  const Token tag = model->tokenize("<tool_call>", false, true).at(0);
+  ASSERT_TRUE(model->piece(image).empty());
+  const auto sample = [&](const SamplingParams& params, const std::vector<Token>& best) {
+    auto sampler = make_sampler(model, params);
+    EXPECT_TRUE(sampler.ok());
+    std::vector<float> logits(model->vocab_size(), 0.0f);
+    for (size_t i = 0; i < best.size(); ++i) {
+      logits[static_cast<size_t>(best[i])] = 20.0f - static_cast<float>(i);
+    }
+    return sampler.value()->sample(logits).value();
+  };
+  SamplingParams text;
+  text.grammar = "root ::= [a-z_<>]+";
+  const Token letter = model->tokenize("b", false, false).back();
+  EXPECT_EQ(sample(text, {image, letter}), letter);
+  EXPECT_EQ(sample(text, {tag, letter}), tag) << "a tag is text of the answer";
+  SamplingParams named;
+  named.grammar = "root ::= <image>";
+  EXPECT_EQ(sample(named, {letter}), image);
+
+  SamplingParams json;
+  json.json_schema = R"({"type":"string"})";
+  const auto sampler = std::move(make_sampler(model, json)).value();
+  const Token quote = model->tokenize("\"", false, false).back();
+  for (const Token best : {quote, letter}) {
+    std::vector<float> logits(model->vocab_size(), 0.0f);
+    logits[static_cast<size_t>(tag)] = 30.0f;
+    logits[static_cast<size_t>(image)] = 30.0f;
+    logits[static_cast<size_t>(best)] = 20.0f;
+    EXPECT_EQ(sampler->sample(logits).value(), best);
+  }
 }
 
 TEST(Gbnf, NothingReachesTheTerminal) {

@@ -1,5 +1,6 @@
 #include "engines/llama/sampler.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <numeric>
@@ -30,10 +31,20 @@ class GreedySampler final : public TokenSampler {
   }
 };
 
+// A compiled grammar, and the tokens it must not use: to llama.cpp a control token is its name, so
+// that [a-z<>]* would take <bos>, of which nothing is left in the answer.
+struct Grammar {
+  SamplerPtr sampler;
+  std::vector<Token> hidden;  // ascending
+};
+
 class ChainSampler final : public TokenSampler {
  public:
-  ChainSampler(std::shared_ptr<const Model> model, SamplerPtr chain, SamplerPtr grammar)
-      : model_(std::move(model)), chain_(std::move(chain)), grammar_(std::move(grammar)) {}
+  ChainSampler(std::shared_ptr<const Model> model, SamplerPtr chain, Grammar grammar)
+      : model_(std::move(model)),
+        chain_(std::move(chain)),
+        grammar_(std::move(grammar.sampler)),
+        hidden_(std::move(grammar.hidden)) {}
 
   Result<Token> sample(std::span<float> logits) override {
     Token token = -1;
@@ -59,7 +70,12 @@ class ChainSampler final : public TokenSampler {
       candidates_[i] = {static_cast<llama_token>(i), logits[i], 0.0f};
     }
     llama_token_data_array array{candidates_.data(), candidates_.size(), -1, false};
-    if (masked) llama_sampler_apply(grammar_.get(), &array);
+    if (masked) {
+      for (const Token token : hidden_) {
+        candidates_[static_cast<size_t>(token)].logit = -std::numeric_limits<float>::infinity();
+      }
+      llama_sampler_apply(grammar_.get(), &array);
+    }
     llama_sampler_apply(chain_.get(), &array);
     if (array.selected < 0 || array.size == 0) return -1;
     const llama_token_data& chosen = array.data[array.selected];
@@ -67,7 +83,7 @@ class ChainSampler final : public TokenSampler {
   }
 
   bool grammar_allows(Token token) {
-    if (token < 0) return false;
+    if (token < 0 || std::binary_search(hidden_.begin(), hidden_.end(), token)) return false;
     llama_token_data one{token, 1.0f, 0.0f};
     llama_token_data_array array{&one, 1, -1, false};
     llama_sampler_apply(grammar_.get(), &array);
@@ -78,6 +94,7 @@ class ChainSampler final : public TokenSampler {
   std::shared_ptr<const Model> model_;
   SamplerPtr chain_;
   SamplerPtr grammar_;
+  std::vector<Token> hidden_;
   std::vector<llama_token_data> candidates_;
 };
 
@@ -105,19 +122,36 @@ GbnfVocabulary vocabulary_of(const Model& model) {
   return {model.vocab_size(), is_token};
 }
 
-Result<SamplerPtr> make_grammar(const Model& model, const SamplingParams& params) {
-  SamplerPtr grammar;
+// Tokens that are no text of an answer: control tokens of which nothing is shown and, in JSON, tags
+// as well. The end is decided by the grammar itself.
+std::vector<Token> hidden_tokens(const Model& model, bool is_json) {
+  std::vector<Token> hidden;
+  for (size_t id = 0; id < model.vocab_size(); ++id) {
+    const auto token = static_cast<Token>(id);
+    const auto attributes = llama_vocab_get_attr(model.vocab(), token);
+    const bool special =
+        (attributes & (LLAMA_TOKEN_ATTR_CONTROL | LLAMA_TOKEN_ATTR_USER_DEFINED)) != 0;
+    if (!special || model.is_end(token)) continue;
+    const std::string text = model.piece(token);
+    if (text.empty() || (is_json && model.spells_special_token(text))) hidden.push_back(token);
+  }
+  return hidden;
+}
+
+Result<Grammar> make_grammar(const Model& model, const SamplingParams& params) {
+  Grammar grammar;
   LogCapture log;
   const bool is_schema = !params.json_schema.empty();
   const std::string what = is_schema ? "preferences.json_schema" : "preferences.grammar";
   const Status status = guarded(ErrorCode::kInvalidRequest, what, [&]() -> Status {
     const std::string text =
         is_schema ? json_schema_to_grammar(common_json::parse(params.json_schema)) : params.grammar;
-    if (const Status checked = check_gbnf(text, vocabulary_of(model)); !checked) {
-      return Error{checked.error().code, what + ": " + checked.error().message};
-    }
-    grammar.reset(llama_sampler_init_grammar(model.vocab(), text.c_str(), "root"));
-    if (!grammar) {
+    const auto facts = check_gbnf(text, vocabulary_of(model));
+    if (!facts) return Error{facts.error().code, what + ": " + facts.error().message};
+    // Who names tokens means them.
+    if (!facts.value().names_tokens) grammar.hidden = hidden_tokens(model, is_schema);
+    grammar.sampler.reset(llama_sampler_init_grammar(model.vocab(), text.c_str(), "root"));
+    if (!grammar.sampler) {
       return Error{
           ErrorCode::kInvalidRequest,
           what + ": expected a grammar llama.cpp can compile; " + log.reason("it gave no reason")};
@@ -165,7 +199,7 @@ Result<std::unique_ptr<TokenSampler>> make_sampler(std::shared_ptr<const Model> 
   if (params.temperature <= 0 && !constrained) {
     return std::unique_ptr<TokenSampler>(std::make_unique<GreedySampler>());
   }
-  SamplerPtr grammar;
+  Grammar grammar;
   if (constrained) {
     auto made = make_grammar(*model, params);
     if (!made) return made.error();
