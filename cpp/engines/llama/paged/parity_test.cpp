@@ -37,7 +37,7 @@ void expect_parity(const RandomModelSpec& spec, const SessionOptions& options,
   const Divergence flash = to(kStockFlash);
   const Divergence bf16 = to(kStockBf16);
   const Divergence paged = to(kPaged);
-  const auto within = [&](double Divergence::* part) {
+  const auto within = [&](double Divergence::*part) {
     return paged.*part <= std::max(2 * flash.*part, kBf16Slack * bf16.*part) + kFloor;
   };
   EXPECT_TRUE(within(&Divergence::mean) && within(&Divergence::max))
@@ -118,7 +118,7 @@ TEST_P(EveryModel, WithinTwiceTheDistanceOfStockPaths) {
   llama_model* model = model_of(spec);
   ASSERT_NE(model, nullptr);
   const SessionOptions options;
-  const Scenario scenario = prompts_then_decode({0, 1, 2, 3, 4, 5, 6}, 10);
+  const Scenario scenario = prompts_then_decode({0, 1, 2, 3, 4, 5, 6}, 40);
   const auto reference = logits_of(model, kStock, options, scenario);
   const auto flash = divergence(reference, logits_of(model, kStockFlash, options, scenario));
   const auto paged = divergence(reference, logits_of(model, kPaged, options, scenario));
@@ -130,7 +130,7 @@ TEST_P(EveryModel, WithinTwiceTheDistanceOfStockPaths) {
 INSTANTIATE_TEST_SUITE_P(Paged, EveryModel, ::testing::ValuesIn(random_models()),
                          [](const auto& info) { return info.param.name; });
 
-// ---- batches, ubatches, threads ----
+// ---- batches and ubatches; threads: attention_test.cpp ----
 
 // Without a window, with one, with one and sinks.
 const char* const kShapes[] = {"llama", "gemma3", "openai_moe"};
@@ -169,21 +169,6 @@ TEST(Parity, UbatchesOfOneToFiveHundred) {
       });
     }
   }
-}
-
-TEST(Parity, AnyNumberOfThreads) {
-  for (const int threads : {1, 2, 5}) {
-    SCOPED_TRACE(threads);
-    expect_parity(random_model("llama"), {.threads = threads}, prompts_then_decode({0, 6}, 5));
-  }
-}
-
-// Long enough for a decode step's page list to be cut into parts for several threads.
-TEST(Parity, PageListsSplitBetweenThreads) {
-  expect_parity(random_model("llama_80"), {.context = 1536, .threads = 2}, [](Session& session) {
-    session.feed(0, 1300);
-    session.generate({0}, 20);
-  });
 }
 
 // Shared pages are read once for all of their holders.

@@ -8,7 +8,7 @@ namespace pm::llama {
 namespace {
 
 // Architectures whose graphs attend through build_attn() on a plain K and V cache and nothing else.
-// Everyone on this list is compared with stock memory by paged_parity_test.cpp.
+// Everyone on this list is compared with stock memory by parity_test.cpp.
 constexpr llm_arch kSupported[] = {
     LLM_ARCH_LLAMA,     LLM_ARCH_MISTRAL3,   LLM_ARCH_QWEN2,      LLM_ARCH_QWEN2VL,
     LLM_ARCH_QWEN3,     LLM_ARCH_QWEN3VL,    LLM_ARCH_GEMMA,      LLM_ARCH_GEMMA2,

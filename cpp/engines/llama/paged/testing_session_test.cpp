@@ -107,8 +107,8 @@ Session::Session(llama_model* model, const MemoryKind& kind, const SessionOption
   params.kv_unified = true;
   // Stock memory keeps what slid out, so that a sequence can be cut anywhere.
   params.swa_full = true;
-  params.flash_attn_type = kind.flash_attention ? LLAMA_FLASH_ATTN_TYPE_ENABLED
-                                                : LLAMA_FLASH_ATTN_TYPE_DISABLED;
+  params.flash_attn_type =
+      kind.flash_attention ? LLAMA_FLASH_ATTN_TYPE_ENABLED : LLAMA_FLASH_ATTN_TYPE_DISABLED;
   params.type_k = kind.stock_type;
   params.type_v = kind.stock_type;
   if (kind.paged) {
