@@ -14,6 +14,14 @@ const JSON_ESCAPES: ReadonlyMap<number, string> = new Map([
   [0x22, '\\\\"'],
   [0x5c, '\\\\\\\\'],
 ])
+const ALL: CharRange = [0, 0x10ffff]
+/** What JSON text does not hold as it is: what needs an escape, and halves of surrogate pairs. */
+const NOT_PLAIN: readonly CharRange[] = [
+  [0x00, 0x1f],
+  [0x22, 0x22],
+  [0x5c, 0x5c],
+  [0xd800, 0xdfff],
+]
 /** Operators of a pattern that are literals after a backslash. */
 const OPERATORS = '$^.[]()|{}*+?'
 
@@ -74,32 +82,25 @@ function member(text: string, at: number): Member | { problem: string } {
 
 /**
  * A character class for JSON text. What needs an escape there becomes an alternative; a negated class
- * stands for the unescaped characters only, as every JSON reader's string does.
+ * stands for what needs none, as do classes that take everything.
  */
 export function writeClass(ranges: readonly CharRange[], negated = false): string {
-  if (negated) return `[^${ranges.map(writeRange).join('')}"\\\\\\x00-\\x1F]`
-  const plain = subtract(ranges)
+  const plain = subtract(negated ? [ALL] : ranges, negated ? [...ranges, ...NOT_PLAIN] : NOT_PLAIN)
   const inClass = plain.length === 0 ? [] : [`[${plain.map(writeRange).join('')}]`]
-  const isWhole = ranges.some(([low, high]) => high - low > 0xffff)
-  const escaped = isWhole
+  const takesAll = negated || ranges.some(([low, high]) => high - low > 0xffff)
+  const escaped = takesAll
     ? []
     : [...JSON_ESCAPES].filter(([code]) => contains(ranges, code)).map(([, text]) => text)
   const all = [...inClass, ...escaped]
-  return all.length === 1 && inClass.length === 1 ? (all[0] as string) : `(?:${all.join('|')})`
+  return escaped.length === 0 ? (all[0] ?? '') : `(?:${all.join('|')})`
 }
 
 function contains(ranges: readonly CharRange[], code: number): boolean {
   return ranges.some(([low, high]) => low <= code && code <= high)
 }
 
-/** The parts of the ranges that JSON text holds as they are. */
-function subtract(ranges: readonly CharRange[]): CharRange[] {
-  const gaps: CharRange[] = [
-    [0x00, 0x1f],
-    [0x22, 0x22],
-    [0x5c, 0x5c],
-    [0xd800, 0xdfff],
-  ]
+/** The parts of `ranges` that are in none of `gaps`. */
+function subtract(ranges: readonly CharRange[], gaps: readonly CharRange[]): CharRange[] {
   let parts = [...ranges]
   for (const [from, to] of gaps) {
     parts = parts.flatMap(([low, high]) => {

@@ -125,7 +125,8 @@ class PatternScan {
     if (found === undefined) return 'a character class is not closed'
     const parsed = parseClass(found.slice(1, -1))
     if ('problem' in parsed) return parsed.problem
-    return this.#item(writeClass(parsed.ranges, parsed.negated), found.length)
+    const written = writeClass(parsed.ranges, parsed.negated)
+    return written === '' ? 'no empty character class' : this.#item(written, found.length)
   }
 
   #escape(): string | undefined {
