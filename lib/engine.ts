@@ -3,6 +3,7 @@ import { abortReason, isAbortSignal } from './abi/load-options.js'
 import { parse } from './abi/parse.js'
 import { MAX_TEXT_LENGTH } from './abi/parts.js'
 import type { RunRequest } from './abi/request.js'
+import { conversationPrompt } from './conversation.js'
 import { CallSite, MMError, unavailable } from './errors.js'
 import { type Generation, type GenerationOptions, startGeneration } from './generation.js'
 import type {
@@ -14,6 +15,7 @@ import type {
 } from './native/binding.js'
 import { callAsync, callSync, fromNative } from './native/call.js'
 import type { EngineLink } from './session.js'
+import type { Tools } from './tools/tool.js'
 import { NO_TIMINGS, NO_USAGE } from './types.js'
 
 /** What an engine is; more fields may join. */
@@ -96,6 +98,23 @@ export interface EngineStats {
   phases_ms: { queue: number; encode: number; prefill: number; decode: number; sample: number }
 }
 
+/** What `saveConversation()` wrote or `loadConversation()` read. */
+export interface SavedConversation {
+  tokens: number
+  /** Pages of 32 tokens. */
+  pages: number
+}
+
+/** The KV cache's pools of pages at one moment. */
+export interface KvPages {
+  groups: {
+    page_bytes: number
+    pages_total: number
+    /** A character a page: '.' free, 'u' used, 's' shared, 'c' held by the prefix cache alone. */
+    states: string
+  }[]
+}
+
 /** Log-probabilities of a text. */
 export interface Score {
   /** Token ids, with the tokens the tokenizer adds. */
@@ -108,6 +127,7 @@ const text = z
   .string({ error: 'a string' })
   .max(MAX_TEXT_LENGTH, { error: `a string of at most ${MAX_TEXT_LENGTH} characters` })
 const someText = text.min(1, { error: 'a non-empty string' })
+const filePath = z.string({ error: 'a path' }).min(1, { error: 'a path' })
 const signalOptions = z
   .strictObject({
     signal: z.custom<AbortSignal>(isAbortSignal, { error: 'an AbortSignal' }).optional(),
@@ -276,6 +296,51 @@ export class Engine {
       vectors.push(await this.#cancellable(site, options, (t) => this.#native.embed(input, t)))
     }
     return many ? vectors : (vectors[0] as Float32Array)
+  }
+
+  /**
+   * Writes to `path` what the KV cache holds of a conversation, in whole pages, so that it can go on
+   * later, or in another process, without evaluating it again. The messages themselves stay with
+   * the caller.
+   *
+   * @param request the conversation as it would be given to `run()`; `tools` as given there, since
+   * they are part of the prompt.
+   * @returns tokens (32 a page) and pages written; 0 if nothing of it is in memory any more.
+   * @throws MMError `MM_INVALID_REQUEST` (also: the file cannot be written), `MM_ENGINE_UNAVAILABLE`
+   * without a prefix cache, `MM_DISPOSED`
+   */
+  async saveConversation(
+    path: string,
+    request: RunRequest,
+    options: { tools?: Tools } = {},
+  ): Promise<SavedConversation> {
+    const site = new CallSite(this.saveConversation)
+    this.#alive(site)
+    const checked = guard(site, () => parse(filePath, path, 'path'))
+    return callAsync(site, async () =>
+      this.#native.savePrefix(await conversationPrompt(request, options.tools), checked),
+    )
+  }
+
+  /**
+   * Brings a saved conversation back into the prefix cache: the next `run()` with its messages
+   * continues from there (`usage.cached_tokens`). Model and KV types must be those it was saved with.
+   *
+   * @throws MMError `MM_INVALID_REQUEST` for a file that is missing, damaged or of another model,
+   * `MM_OUT_OF_MEMORY` if the pool has no room, `MM_ENGINE_UNAVAILABLE`, `MM_DISPOSED`
+   */
+  async loadConversation(path: string): Promise<SavedConversation> {
+    const site = new CallSite(this.loadConversation)
+    this.#alive(site)
+    const checked = guard(site, () => parse(filePath, path, 'path'))
+    return callAsync(site, () => this.#native.loadPrefix(checked))
+  }
+
+  /** The pages of the KV cache, one pool for each group of layers; none with stock memory. */
+  async kvPages(): Promise<KvPages> {
+    const site = new CallSite(this.kvPages)
+    this.#alive(site)
+    return JSON.parse(await callAsync(site, () => this.#native.kvPages())) as KvPages
   }
 
   /**

@@ -313,7 +313,8 @@ function attachPartial(error: unknown, partial: RunResult): void {
   }
 }
 
-function nativeRequest(
+/** The request as native code takes it; `spent_ms` of its budget have gone into preparing it. */
+export function nativeRequest(
   request: ResolvedRequest,
   prepared: PreparedConversation,
   tools: string,

@@ -168,6 +168,8 @@ Napi::Function EngineObject::define(Napi::Env env) {
                          InstanceMethod<&EngineObject::tokenize>("tokenize"),
                          InstanceMethod<&EngineObject::detokenize>("detokenize"),
                          InstanceMethod<&EngineObject::score>("score"),
+                         InstanceMethod<&EngineObject::save_prefix>("savePrefix"),
+                         InstanceMethod<&EngineObject::load_prefix>("loadPrefix"),
                          InstanceMethod<&EngineObject::kv_pages>("kvPages"),
                          InstanceMethod<&EngineObject::embed>("embed"),
                          InstanceMethod<&EngineObject::dispose>("dispose"),
@@ -312,6 +314,33 @@ Napi::Value EngineObject::run_job(Napi::Env env,
     if (const auto live = weak_engine.lock()) live->wake();
   });
   engine->run_job(make(core_->model(), std::move(text), cancel, std::move(settle)), cancel);
+  return promise;
+}
+
+namespace {
+
+Napi::Value to_js_saved(Napi::Env env, const Engine::SavedPrefix& saved) {
+  auto object = Napi::Object::New(env);
+  object["tokens"] = Napi::Number::New(env, static_cast<double>(saved.tokens));
+  object["pages"] = Napi::Number::New(env, static_cast<double>(saved.pages));
+  return object;
+}
+
+}  // namespace
+
+Napi::Value EngineObject::save_prefix(const Napi::CallbackInfo& info) {
+  const auto engine = live_engine(info.Env());
+  RequestPtr request = to_request(info[0].As<Napi::Object>());
+  auto [promise, settle] = pending<Engine::SavedPrefix>(info.Env(), to_js_saved);
+  engine->save_prefix(std::move(request), info[1].As<Napi::String>().Utf8Value(),
+                      std::move(settle));
+  return promise;
+}
+
+Napi::Value EngineObject::load_prefix(const Napi::CallbackInfo& info) {
+  const auto engine = live_engine(info.Env());
+  auto [promise, settle] = pending<Engine::SavedPrefix>(info.Env(), to_js_saved);
+  engine->load_prefix(info[0].As<Napi::String>().Utf8Value(), std::move(settle));
   return promise;
 }
 

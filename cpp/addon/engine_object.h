@@ -37,6 +37,8 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
   Napi::Value detokenize(const Napi::CallbackInfo& info);
   // score(text, cancel): Promise<{ tokens, logprobs }>
   Napi::Value score(const Napi::CallbackInfo& info);
+  Napi::Value save_prefix(const Napi::CallbackInfo& info);
+  Napi::Value load_prefix(const Napi::CallbackInfo& info);
   Napi::Value kv_pages(const Napi::CallbackInfo& info);
   // embed(text, cancel): Promise<Float32Array>
   Napi::Value embed(const Napi::CallbackInfo& info);

@@ -21,6 +21,7 @@ using Pos = int32_t;
 
 struct MemoryStats;
 struct PoolPicture;
+class PrefixStore;
 
 class SequenceMemory {
  public:
@@ -60,6 +61,9 @@ class SequenceMemory {
   virtual size_t adopt_prefix(SeqId /*seq*/, std::span<const Digest> /*chain*/) { return 0; }
   // Offers the full pages of `seq` to others; `chain`: its digests so far.
   virtual void publish_prefix(SeqId /*seq*/, std::span<const Digest> /*chain*/) {}
+
+  // Saves prefixes to files and brings them back; null without a prefix cache.
+  virtual PrefixStore* prefix_store() { return nullptr; }
 
   virtual MemoryStats stats() const = 0;
   // One for each pool of pages; none without pages.

@@ -2,11 +2,42 @@
 
 #include <algorithm>
 
+#include "kv/prefix_store.h"
+#include "kv/saved_file.h"
+
 namespace pm {
 namespace {
 
 double ms_since(Clock::time_point start) {
   return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
+}
+
+Error no_prefix_cache() {
+  return {ErrorCode::kEngineUnavailable,
+          "conversations are saved from the prefix cache, which this engine has not: it needs the "
+          "paged KV cache (see info().kv) and kv.prefix_cache"};
+}
+
+Status write_pages(const std::string& path, const RecordLayout& layout,
+                   const std::vector<KvRecord>& pages) {
+  auto file = SavedFileWriter::create(path, layout, {{{0, pages.size()}}, {}});
+  if (!file) return file.error();
+  for (const KvRecord& page : pages) PM_TRY(file.value().add(page));
+  return file.value().commit();
+}
+
+Result<std::vector<KvRecord>> read_pages(const std::string& path, const RecordLayout& layout) {
+  auto file = SavedFileReader::open(path, layout);
+  if (!file) return file.error();
+  std::vector<KvRecord> pages;
+  for (const auto& group : file.value().head().groups) {
+    for (uint64_t i = 0; i < group.pages; ++i) {
+      auto page = file.value().next();
+      if (!page) return page.error();
+      pages.push_back(std::move(page).value());
+    }
+  }
+  return pages;
 }
 
 constexpr double kMemoryReportMs = 100;
@@ -78,6 +109,7 @@ void Engine::stop(const Error& reason) {
   // Lanes first: a job that finishes now posts into an inbox nobody reads any more.
   text_lane_.stop();
   media_lane_.stop();
+  disk_lane_.stop();
   if (thread_.joinable()) thread_.join();
   std::lock_guard lock(waker_->mutex);
   waker_->engine = nullptr;
@@ -100,6 +132,26 @@ void Engine::finish(RequestId id) { post(Finish{id}); }
 void Engine::tool_result(RequestId id, std::string call_id, std::string content) {
   post(ToolResult{id, std::move(call_id), std::move(content)});
 }
+void Engine::save_prefix(RequestPtr request, std::string path, SavedCallback done) {
+  if (!chain_root_) return done(no_prefix_cache());
+  Worker& lane = request->media.empty() ? text_lane_ : media_lane_;
+  lane.post([this, request, path = std::move(path), done = AnswerOnce(std::move(done))] {
+    auto prepared = without_throwing<PreparedPrompt>([&] { return preparer_->prepare(*request); });
+    if (!prepared) return done(prepared.error());
+    post(Capture{digest_prompt(*chain_root_, prepared.value().prompt), path, done});
+  });
+}
+
+void Engine::load_prefix(std::string path, SavedCallback done) {
+  if (!chain_root_) return done(no_prefix_cache());
+  const RecordLayout layout = runner_->memory().prefix_store()->layout();
+  disk_lane_.post([this, layout, path = std::move(path), done = AnswerOnce(std::move(done))] {
+    auto pages = without_throwing<std::vector<KvRecord>>([&] { return read_pages(path, layout); });
+    if (!pages) return done(pages.error());
+    post(Restore{std::move(pages).value(), done});
+  });
+}
+
 void Engine::inspect_memory(std::function<void(std::vector<PoolPicture>)> done) {
   if (!post(Inspect{done})) done({});
 }
@@ -289,6 +341,27 @@ void Engine::apply(ToolTokens& command) {
 
 void Engine::apply(NewJob& command) {
   jobs_.push_back({std::move(command.run), std::move(command.cancel)});
+}
+
+void Engine::apply(Capture& command) {
+  PrefixStore& store = *runner_->memory().prefix_store();
+  auto pages = std::make_shared<std::vector<KvRecord>>(store.capture(command.chain.pages()));
+  disk_lane_.post([layout = store.layout(), pages, path = command.path, done = command.done] {
+    const auto written = without_throwing<void>([&] { return write_pages(path, layout, *pages); });
+    if (!written) return done(written.error());
+    done(SavedPrefix{pages->size() * kPageTokens, pages->size()});
+  });
+}
+
+void Engine::apply(Restore& command) {
+  const size_t pages = runner_->memory().prefix_store()->restore(command.pages);
+  if (pages < command.pages.size()) {
+    return command.done(
+        Error{ErrorCode::kOutOfMemory, "expected a KV cache with room for " +
+                                           std::to_string(command.pages.size()) + " pages, found " +
+                                           std::to_string(pages) + ": raise kv.budget_bytes"});
+  }
+  command.done(SavedPrefix{pages * kPageTokens, pages});
 }
 
 void Engine::check_budgets() {

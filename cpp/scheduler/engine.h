@@ -19,6 +19,8 @@
 #include <vector>
 
 #include "core/worker.h"
+#include "kv/kv_record.h"
+#include "scheduler/answer_once.h"
 #include "scheduler/sequence.h"
 #include "scheduler/stats.h"
 #include "scheduler/step_planner.h"
@@ -51,6 +53,19 @@ class Engine {
   // False after stop(). A job whose token is cancelled before it got a sequence is destroyed; call
   // wake() after cancelling.
   bool run_job(EngineJob job, CancelTokenPtr cancel);
+
+  // Tokens and pages that went to a file or came from it.
+  struct SavedPrefix {
+    size_t tokens = 0;
+    size_t pages = 0;
+  };
+  using SavedCallback = std::function<void(Result<SavedPrefix>)>;
+  // Writes what the KV cache holds of the request's prompt to `path`. `done` is called once, on any
+  // thread.
+  void save_prefix(RequestPtr request, std::string path, SavedCallback done);
+  // Brings it back, in this engine or another with the same model and settings.
+  void load_prefix(std::string path, SavedCallback done);
+
   void wake();
   // `done` is called once, on the engine thread between two steps, or here after stop().
   void inspect_memory(std::function<void(std::vector<PoolPicture>)> done);
@@ -87,11 +102,20 @@ class Engine {
     CancelTokenPtr cancel;
   };
   struct Wake {};
+  struct Capture {
+    DigestChain chain;
+    std::string path;
+    AnswerOnce<SavedPrefix> done;
+  };
+  struct Restore {
+    std::vector<KvRecord> pages;
+    AnswerOnce<SavedPrefix> done;
+  };
   struct Inspect {
     std::function<void(std::vector<PoolPicture>)> done;
   };
-  using Command =
-      std::variant<Submit, Prepared, Cancel, Finish, ToolResult, ToolTokens, NewJob, Wake, Inspect>;
+  using Command = std::variant<Submit, Prepared, Cancel, Finish, ToolResult, ToolTokens, NewJob,
+                               Wake, Inspect, Capture, Restore>;
 
   bool post(Command command);
   void loop();
@@ -106,6 +130,8 @@ class Engine {
   void apply(ToolTokens& command);
   void apply(NewJob& command);
   void apply(Wake&) {}
+  void apply(Capture& command);
+  void apply(Restore& command);
   void apply(Inspect& command) { command.done(runner_->memory().pictures()); }
 
   void check_budgets();
@@ -180,6 +206,7 @@ class Engine {
   // Text-only prompts never queue behind an image.
   Worker text_lane_{"mm-prepare"};
   Worker media_lane_{"mm-media"};
+  Worker disk_lane_{"mm-disk"};
   std::thread thread_;
 };
 

@@ -111,7 +111,7 @@ function refuse(options: z.output<typeof loadOptionsSchema>): void {
 type Refusal = [wanted: boolean, what: string, reason: string]
 
 function refusals(options: z.output<typeof loadOptionsSchema>): Refusal[] {
-  const { kv, speculative: spec } = options
+  const { speculative: spec } = options
   return [
     [options.gpu === 'require', "gpu: 'require'", 'this build has no GPU backend'],
     [

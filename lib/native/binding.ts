@@ -176,6 +176,10 @@ export interface NativeEngine {
   ): Promise<{ tokens: Int32Array; logprobs: Float32Array }>
   /** One vector of the model's embedding width, mean-pooled unless the model says otherwise, L2-normalized. */
   embed(text: string, cancel: NativeCancelToken): Promise<Float32Array>
+  /** Writes what the KV cache holds of a request's prompt to a file; its `id` is not used. */
+  savePrefix(request: NativeRequest, path: string): Promise<{ tokens: number; pages: number }>
+  /** Brings it back into the prefix cache. */
+  loadPrefix(path: string): Promise<{ tokens: number; pages: number }>
   /**
    * JSON string: `groups` of `page_bytes`, `pages_total` and `states`, a character for each page:
    * '.' free, 'u' used, 's' shared, 'c' held by the prefix cache alone. No groups without pages.

@@ -29,6 +29,26 @@ interface OpenCall {
   external: boolean
 }
 
+/** Names the model may call: all tools given unless `allowed` says otherwise. */
+export function allowedTools(
+  tools: Map<string, CompiledTool>,
+  allowed: string[] | undefined,
+): string[] {
+  return [...new Set(allowed ?? tools.keys())]
+}
+
+/** JSON that tells the model about its tools, in order; '' for none. */
+export function offeredTools(tools: Map<string, CompiledTool>, allowed: string[]): string {
+  if (allowed.length === 0) return ''
+  return JSON.stringify(
+    allowed.map((name) => {
+      const tool = tools.get(name)
+      if (tool === undefined) return { name, description: '', parameters: { type: 'object' } }
+      return { name, description: tool.description, parameters: tool.parameters }
+    }),
+  )
+}
+
 /**
  * Decides what happens to each tool call of one generation: refuse it, run a function, wait for the
  * caller, or give up. This is the seam the full router (sandboxes, MCP) will be put into.
@@ -52,19 +72,12 @@ export class ToolRouter {
     private readonly media: MediaReference[],
     private readonly host: RouterHost,
   ) {
-    this.#allowed = [...new Set(allowed ?? tools.keys())]
+    this.#allowed = allowedTools(tools, allowed)
   }
 
-  /** JSON for NativeRequest.tools: the allowed tools in order, '' for none. */
+  /** JSON for NativeRequest.tools. */
   offered(): string {
-    if (this.#allowed.length === 0) return ''
-    return JSON.stringify(
-      this.#allowed.map((name) => {
-        const tool = this.tools.get(name)
-        if (tool === undefined) return { name, description: '', parameters: { type: 'object' } }
-        return { name, description: tool.description, parameters: tool.parameters }
-      }),
-    )
+    return offeredTools(this.tools, this.#allowed)
   }
 
   /** Handles the text between `<tool_call>` and `</tool_call>`. */

@@ -149,6 +149,19 @@ export class FakeEngine implements NativeEngine {
     return JSON.stringify({ requests: { running: this.requests.size } })
   }
 
+  async savePrefix(
+    request: NativeRequest,
+    path: string,
+  ): Promise<{ tokens: number; pages: number }> {
+    this.#record('savePrefix', request, path)
+    return { tokens: 64, pages: 2 }
+  }
+
+  async loadPrefix(path: string): Promise<{ tokens: number; pages: number }> {
+    this.#record('loadPrefix', path)
+    return { tokens: 64, pages: 2 }
+  }
+
   async kvPages(): Promise<string> {
     return JSON.stringify({ groups: [] })
   }

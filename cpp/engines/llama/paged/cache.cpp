@@ -81,7 +81,6 @@ Status PagedCache::init(const PagedConfig& config) {
 
   offsets_.resize(shape_.layers.size());
   capacity_tokens_ = config.sequences * config.context_tokens;
-  std::vector<PrefixCache::Group> cached;
   for (size_t g = 0; g < count; ++g) {
     const LayerGroup& layers = shape_.groups[g];
     const uint32_t shift = slab_shift_for(bytes[g]);
@@ -97,30 +96,34 @@ Status PagedCache::init(const PagedConfig& config) {
     if (!window_of(layers)) {
       capacity_tokens_ = std::min(capacity_tokens_, pages[g] * kPageTokens);
     }
-    cached.push_back({&groups_[g]->pool, window_of(layers)});
   }
   for (auto& promise : promises_) promise.assign(count, 0);
-  if (config.prefix_cache) prefixes_ = std::make_unique<PrefixCache>(std::move(cached));
   const std::string format = std::to_string(static_cast<int>(config.k_type)) + "/" +
                              std::to_string(static_cast<int>(config.v_type));
   const std::string_view model(reinterpret_cast<const char*>(config.model.bytes.data()),
                                config.model.bytes.size());
   root_ = pm::chain_root({model, format, "", ""});
-  return init_spill(config);
+  return init_prefixes(config);
 }
 
-Status PagedCache::init_spill(const PagedConfig& config) {
-  if (!config.spill || !prefixes_) return {};
+Status PagedCache::init_prefixes(const PagedConfig& config) {
+  if (!config.prefix_cache) return {};
   RecordLayout layout;
   layout.model = config.model;
   layout.config = root_;
   std::vector<pm::LayerGroup> groups;
-  for (auto& group : groups_) {
-    layout.page_bytes.push_back(group->page_bytes);
-    groups.push_back({&group->pool, &group->tables});
+  std::vector<PrefixCache::Group> cached;
+  for (size_t g = 0; g < groups_.size(); ++g) {
+    Group& group = *groups_[g];
+    layout.page_bytes.push_back(group.page_bytes);
+    groups.push_back({&group.pool, &group.tables});
+    cached.push_back({&group.pool, window_of(shape_.groups[g])});
   }
-  auto spill =
-      PrefixSpill::open(*config.spill, std::move(layout), *prefixes_, std::move(groups), *this);
+  prefixes_ = std::make_unique<PrefixCache>(std::move(cached));
+  prefix_pages_ = std::make_unique<PrefixPages>(*prefixes_, std::move(groups),
+                                                static_cast<PageBytes&>(*this), std::move(layout));
+  if (!config.spill) return {};
+  auto spill = PrefixSpill::open(*config.spill, *prefix_pages_);
   if (!spill) return spill.error();
   spill_ = std::move(spill).value();
   return {};

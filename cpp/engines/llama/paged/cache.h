@@ -84,13 +84,14 @@ class PagedCache final : public SequenceMemory, private PageBytes {
   }
   size_t adopt_prefix(SeqId seq, std::span<const Digest> chain) override;
   void publish_prefix(SeqId seq, std::span<const Digest> chain) override;
+  PrefixStore* prefix_store() override { return prefix_pages_.get(); }
   MemoryStats stats() const override;
   std::vector<PoolPicture> pictures() const override;
 
  private:
   PagedCache(PagedShape shape, const PagedConfig& config);
   Status init(const PagedConfig& config);
-  Status init_spill(const PagedConfig& config);
+  Status init_prefixes(const PagedConfig& config);
   template <typename Each>
   void for_each_head(size_t group, Each each) const;
 
@@ -111,6 +112,7 @@ class PagedCache final : public SequenceMemory, private PageBytes {
   // [sequences][groups]: pages the sequence may hold in all.
   std::vector<std::vector<size_t>> promises_;
   std::unique_ptr<PrefixCache> prefixes_;
+  std::unique_ptr<PrefixPages> prefix_pages_;
   std::unique_ptr<PrefixSpill> spill_;
   std::vector<PrefixCache::Lease> leases_;
   Digest root_;

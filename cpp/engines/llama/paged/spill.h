@@ -7,19 +7,15 @@
 #include <optional>
 #include <vector>
 
-#include "kv/page_bytes.h"
-#include "kv/prefix_cache.h"
+#include "engines/llama/paged/prefix_pages.h"
 #include "kv/spill_file.h"
 
 namespace pm::llama {
 
 class PrefixSpill {
  public:
-  // All references outlive it. `groups`: the pools and tables of the layer groups.
-  static Result<std::unique_ptr<PrefixSpill>> open(const SpillOptions& options, RecordLayout layout,
-                                                   PrefixCache& prefixes,
-                                                   std::vector<pm::LayerGroup> groups,
-                                                   PageBytes& memory);
+  // `pages` outlives it.
+  static Result<std::unique_ptr<PrefixSpill>> open(const SpillOptions& options, PrefixPages& pages);
   ~PrefixSpill();
 
   // Asks for pages of `chain` that continue what the prefix cache holds of it. True: some are on
@@ -37,17 +33,13 @@ class PrefixSpill {
     PrefixCache::Lease lease;  // at the last page that is back
   };
 
-  PrefixSpill(std::unique_ptr<SpillFile> file, PrefixCache& prefixes,
-              std::vector<pm::LayerGroup> groups, PageBytes& memory);
+  PrefixSpill(std::unique_ptr<SpillFile> file, PrefixPages& pages);
   void store(const Digest& digest, std::span<const PageId> pages);
   void take_answers();
-  bool restore(const KvRecord& record);
   bool start(std::span<const Digest> chain, size_t known);
 
   std::unique_ptr<SpillFile> file_;
-  PrefixCache& prefixes_;
-  std::vector<pm::LayerGroup> groups_;
-  PageBytes& memory_;
+  PrefixPages& pages_;
   std::optional<Fetch> fetch_;
 };
 
