@@ -1,7 +1,7 @@
 /**
  * Compares this tree with llama.cpp's own programs and with node-llama-cpp:
  *
- *   npm run bench [-- NAME…] [--trials N] [--threads N] [--json FILE]
+ *   npm run bench [-- NAME…] [--trials N] [--threads N] [--only TEXT,…] [--busy-machine] [--json FILE]
  *
  * NAME: decode, batch, ttft, border, event-loop, kv; none means all. See bench/README.md.
  */
@@ -15,8 +15,9 @@ import { decode } from './cases/decode.js'
 import { eventLoop } from './cases/event-loop.js'
 import { kv } from './cases/kv.js'
 import { ttft } from './cases/ttft.js'
-import { type Plan, type Row, runCase } from './lib/compare.js'
+import { type Plan, type Row, runCase, type Watch } from './lib/compare.js'
 import { currentCommit, describeMachine } from './lib/machine.js'
+import { watchForeign } from './lib/quiet.js'
 import { formatTable } from './lib/report.js'
 
 const BENCHES: Record<string, Bench> = {
@@ -35,6 +36,8 @@ interface Arguments {
   threads: number
   /** Only cases whose name contains one of these. */
   only: string[]
+  /** Does not wait for other programs and does not repeat what they disturbed. */
+  busyMachine: boolean
   json?: string
 }
 
@@ -44,6 +47,7 @@ function readArguments(): Arguments {
     options: {
       json: { type: 'string' },
       only: { type: 'string', default: '' },
+      'busy-machine': { type: 'boolean', default: false },
       trials: { type: 'string', default: String(DEFAULT_TRIALS) },
       threads: { type: 'string', default: String(availableParallelism()) },
     },
@@ -63,10 +67,13 @@ function readArguments(): Arguments {
     names: positionals.length > 0 ? positionals : Object.keys(BENCHES),
     trials: count('trials'),
     threads: count('threads'),
+    busyMachine: values['busy-machine'],
     only: values.only.split(',').filter((text) => text !== ''),
     ...(values.json === undefined ? {} : { json: values.json }),
   }
 }
+
+const unwatched: Watch = async (trial) => [await trial(), 0]
 
 /** Slow cases only when somebody names cases. */
 function isWanted({ name, slow = false }: Plan, only: string[]): boolean {
@@ -75,6 +82,7 @@ function isWanted({ name, slow = false }: Plan, only: string[]): boolean {
 
 async function run(options: Arguments): Promise<void> {
   const rows: Row[] = []
+  const watch = options.busyMachine ? unwatched : watchForeign
   const report = () => ({
     machine: describeMachine(options.threads),
     commit: currentCommit(),
@@ -86,7 +94,7 @@ async function run(options: Arguments): Promise<void> {
       process.stderr.write(`${name}: ${plan.name}\n`)
       const print = (who: string, value: number, unit: string) =>
         process.stderr.write(`  ${who}: ${value.toPrecision(4)} ${unit}\n`)
-      rows.push(...(await runCase(plan, options.trials, print)))
+      rows.push(...(await runCase(plan, options.trials, print, watch)))
       // After each case: a run that is interrupted keeps what it measured.
       if (options.json !== undefined) {
         writeFileSync(options.json, `${JSON.stringify(report(), null, 2)}\n`)

@@ -100,7 +100,7 @@ async function batch(engine: Engine, spec: KvSpec): Promise<number> {
     ),
   )
   // The first owner of the prefix; also takes the memory.
-  if (system !== undefined) check(await start(engine, SHORT, 1, system), 1)
+  if (system !== undefined) check(await start(engine, SHORT, 2, system), 2)
   const running = texts.map((text) => start(engine, text, tokens, system))
   const window = await decodeWindow(engine, running)
   for (const result of await Promise.all(running)) {

@@ -1,11 +1,14 @@
 import { stat } from 'node:fs/promises'
 import { resolve } from 'node:path'
-import type { Command } from 'commander'
+import { type Command, InvalidArgumentError, Option } from 'commander'
 import { MMError } from '../errors.js'
 import { fromNative } from '../native/call.js'
 import { nativeBinding } from '../native/load.js'
-import { type CommonOptions, Output } from './output.js'
-import { addCommonOptions } from './request-options.js'
+import { type InspectKvOptions, inspectKv } from './inspect-kv.js'
+import { Output, UsageError } from './output.js'
+import { addModelOptions } from './request-options.js'
+
+const MAX_REQUESTS = 64
 
 /** What the native inspector reports; metadata values are as in the file, long arrays summarised. */
 interface GgufReport {
@@ -14,21 +17,41 @@ interface GgufReport {
   [key: string]: unknown
 }
 
+interface InspectOptions extends InspectKvOptions {
+  tensors?: boolean
+  kv?: boolean
+}
+
 /** Registers `mm inspect`. */
 export function addInspectCommand(program: Command): void {
   const command = program
     .command('inspect')
-    .description('show what a GGUF file holds, without loading it')
-    .argument('<file>', 'a .gguf file')
+    .description('show what a GGUF file holds, without loading it, or with --kv the KV cache')
+    .argument('[file]', 'a .gguf file')
     .option('--tensors', 'list every tensor')
-  addCommonOptions(command).action(inspectCommand)
+    .option('--kv', 'run a small load and draw the pages of the KV cache')
+    .option('--out <file>', 'with --kv: the SVG file to write (default: kv-pool.svg)')
+    .addOption(
+      new Option('--requests <n>', 'with --kv: requests that run at once (default: 6)').argParser(
+        requestCount,
+      ),
+    )
+  addModelOptions(command).action(inspectCommand)
 }
 
-async function inspectCommand(
-  file: string,
-  options: CommonOptions & { tensors?: boolean },
-): Promise<void> {
+function requestCount(text: string): number {
+  const value = Number(text)
+  if (Number.isInteger(value) && value >= 1 && value <= MAX_REQUESTS) return value
+  throw new InvalidArgumentError(`not a whole number from 1 to ${MAX_REQUESTS}`)
+}
+
+async function inspectCommand(file: string | undefined, options: InspectOptions): Promise<void> {
   const output = new Output(options)
+  if (options.kv === true) {
+    if (file !== undefined) throw new UsageError('--kv loads a model: give it with --model')
+    return inspectKv(options, output)
+  }
+  if (file === undefined) throw new UsageError('expected a .gguf file, or --kv')
   const report = await inspect(resolve(file))
   if (options.json === true) output.document(report)
   else printReport(report, options.tensors === true, output)
