@@ -14,7 +14,7 @@ namespace {
 
 constexpr MemoryKind kStockBf16{.stock_type = GGML_TYPE_BF16};
 // Rounding to bf16 happens in another order than in stock memory, and scenarios are short.
-constexpr double kBf16Slack = 1.5;
+constexpr double kBf16Slack = 1.25;
 // Logits are f32 of unit size: differences of 1e-7 of a standard deviation mean 1e-14.
 constexpr double kFloor = 1e-13;
 
@@ -110,20 +110,21 @@ TEST_P(EveryModel, EditedSequences) {
 // stock's own two attention paths.
 TEST_P(EveryModel, WithinTwiceTheDistanceOfStockPaths) {
   RandomModelSpec spec = GetParam();
-  if (spec.architecture == "olmo2") {
-    GTEST_SKIP() << "its values are not normalised and have much in common, which bf16 rounds the "
-                    "same way in every token; stock bf16 memory is as far";
-  }
   spec.deviation = 0.02f;
   llama_model* model = model_of(spec);
   ASSERT_NE(model, nullptr);
-  const SessionOptions options;
   const Scenario scenario = prompts_then_decode({0, 1, 2, 3, 4, 5, 6}, 40);
-  const auto reference = logits_of(model, kStock, options, scenario);
-  const auto flash = divergence(reference, logits_of(model, kStockFlash, options, scenario));
-  const auto paged = divergence(reference, logits_of(model, kPaged, options, scenario));
-  EXPECT_LE(paged.mean, 2 * flash.mean + kFloor)
-      << describe(paged) << "; flash attention " << describe(flash);
+  const auto reference = logits_of(model, kStock, {}, scenario);
+  const auto to = [&](const MemoryKind& kind) {
+    return divergence(reference, logits_of(model, kind, {}, scenario));
+  };
+  const Divergence paged = to(kPaged);
+  const Divergence flash = to(kStockFlash);
+  double allowed = 2 * flash.mean + kFloor;
+  // Its values are not normalised and have much in common, which bf16 rounds the same way in every
+  // token: stock memory of bf16 is as far.
+  if (spec.architecture == "olmo2") allowed = kBf16Slack * to(kStockBf16).mean;
+  EXPECT_LE(paged.mean, allowed) << describe(paged) << "; flash attention " << describe(flash);
   RecordProperty("paged_over_flash", std::to_string(paged.mean / flash.mean));
 }
 

@@ -63,6 +63,19 @@ TEST_P(SavedState, OneSequenceGoesOnAsIfNothingHappened) {
   EXPECT_EQ(go_on(session, {0}), expected);
 }
 
+TEST_P(SavedState, EightBitPagesKeepTheirScales) {
+  for (const KvType type : {KvType::kInt8, KvType::kFp8}) {
+    const MemoryKind kind{.paged = true, .k_type = type, .v_type = type};
+    Session session = fresh(kind);
+    session.feed(0, 53);
+    const auto bytes = save(session, 0);
+    const auto expected = go_on(session, {0});
+    Session other = fresh(kind);
+    ASSERT_TRUE(restore(other, bytes, 1));
+    EXPECT_EQ(go_on(other, {1}), expected);
+  }
+}
+
 TEST_P(SavedState, AllSequencesGoOnAsIfNothingHappened) {
   Session session = fresh();
   fill(session, GetParam().two_dimensional);
