@@ -33,17 +33,24 @@ std::string describe(const KvKernels& kernels, const Shape& s) {
 }
 
 // Relative distance of one output row that rounding explains; random data, so errors add up as a
-// random walk and a row's relative error is that of one weight:
+// random walk and a row's relative error is that of one weight. Rows of few tokens scatter, and so
+// does |q|: five times the following.
 //   - q and P in bf16: each q_i is off by 2^-9 / sqrt(3) (uniform), hence a score by as much for
-//     normal q, k and scale 1 / sqrt(d); the weight's own rounding as much again: 1.6e-3. Rows of
-//     few tokens scatter, and so does |q|: five times that.
-//   - int8 K, V: q and P are 16-bit integers: 3e-5 of the largest, and 4.5 sigma below that.
+//     normal q, k and scale 1 / sqrt(d); the weight's own rounding as much again: 1.6e-3.
+//   - 8-bit queries (AVX-512, int8 K): a step is the row's largest / 127, three sigma, off by
+//     1 / sqrt(12) of it: 7e-3.
+//   - 8-bit weights (AVX-512, int8 V): a step is the block's largest / 255, which is up to ten
+//   times
+//     the typical weight, off by 1 / sqrt(12) of it: up to 1e-2, where the block is small beside
+//     the row's sum: a quarter of that.
+//   - 16-bit integers (AVX2, int8): 3e-5 of the largest.
 //   - everything in float: exp and summation order only.
 double tolerance(const KvKernels& kernels, const PageFormat& format) {
   const bool k_integer = format.k_type == KvType::kInt8;
   const bool v_integer = format.v_type == KvType::kInt8;
-  const bool has_bf16_dot = std::string(kernels.name) == "avx512bf16";
-  if (has_bf16_dot && !(k_integer && v_integer)) return 8e-3;
+  if (std::string(kernels.name) == "avx512bf16") {
+    return k_integer ? 3.5e-2 : v_integer ? 1.5e-2 : 8e-3;
+  }
   return k_integer || v_integer ? 3e-4 : 2e-5;
 }
 
@@ -188,6 +195,7 @@ void check(const Shape& shape, unsigned seed) {
   Scene scene(shape, seed);
   const Floats expected = scene.run(reference_kernels());
   for (const KvKernels* kernels : available_kernels(shape.format)) {
+    if (kernels == &reference_kernels()) continue;
     scene.compare(scene.run(*kernels), expected, tolerance(*kernels, shape.format),
                   describe(*kernels, shape));
   }
@@ -200,10 +208,10 @@ constexpr int kQueries[] = {1, 2, 31, 32};
 constexpr int kPages[] = {1, 2, 3, 17};
 
 // Every mix of types with every head size; the other dimensions take turns, each pair of which
-// appears in some case (their numbers of values are coprime enough over 63 × 4 cases).
+// appears in some case (their numbers of values are coprime enough over 63 × 3 cases).
 TEST(Attention, AgreesWithTheReference) {
   unsigned n = 0;
-  for (int round = 0; round < 4; ++round) {
+  for (int round = 0; round < 3; ++round) {
     for (KvType k : kTypes) {
       for (KvType v : kTypes) {
         for (int head : kHeads) {
@@ -212,8 +220,8 @@ TEST(Attention, AgreesWithTheReference) {
           shape.group = kGroups[(n + static_cast<unsigned>(round)) % 6];
           shape.queries = kQueries[(n / 3 + static_cast<unsigned>(round)) % 4];
           shape.pages = kPages[n / 7 % 4];
-          // The reference takes a second per ten million multiplications.
-          if (shape.group * shape.queries > 64) shape.pages = std::min(shape.pages, 3);
+          // The reference is slow.
+          if (shape.group * shape.queries > 48) shape.pages = std::min(shape.pages, 3);
           shape.softcap = n % 5 == 0 ? 2.5f : 0;
           shape.sinks = n % 3 == 0;
           shape.parts = n % 4 == 3 ? 1 + static_cast<int>(n / 4 % 3) : 0;
@@ -343,6 +351,51 @@ TEST(Attention, NanQueryStaysInItsRow) {
         ASSERT_TRUE(std::isfinite(out[scene.out_stride() + i])) << describe(*kernels, shape);
         ASSERT_TRUE(std::isnan(out[scene.out_stride() + 64 + i])) << describe(*kernels, shape);
         ASSERT_TRUE(std::isfinite(out[2 * scene.out_stride() + i])) << describe(*kernels, shape);
+      }
+    }
+  }
+}
+
+// An attention sink: one token takes most of the weight and has no value, the others share the rest
+// evenly. Their values are the answer, also those of the sink's own page.
+TEST(Attention, SinkTokenDoesNotDrownItsPage) {
+  constexpr int kHead = 64;
+  constexpr int kTokens = 96;
+  std::mt19937 random(16);
+  Floats k(kTokens * kHead, 0.0f);
+  Floats v(kTokens * kHead, 0.0f);
+  Floats q(kHead, 0.0f);
+  q[0] = 1;
+  k[0] = 7;  // weight e^7 of the sink, 1 of the others
+  // The sink's page has the others' values in every channel, its neighbours' pages little.
+  for (size_t t = 1; t < kTokens; ++t) {
+    for (size_t i = 0; i < kHead; ++i) {
+      v[t * kHead + i] = (t < 32 ? 1.0f : 0.1f) * (i % 2 == 0 ? 1.0f : -0.5f) +
+                         0.01f * static_cast<float>(random() % 100);
+    }
+  }
+  std::vector<SlotId> slots(kTokens);
+  std::iota(slots.begin(), slots.end(), 0u);
+  const std::vector<PageId> ids{0, 1, 2};
+  const std::vector<uint32_t> queries(32, 0);
+  for (KvType type : kTypes) {
+    const PageFormat format{type, type, kHead, kHead};
+    Pool pool(format, 3);
+    reference_kernels().write(format, pool.pages(), {k.data(), v.data(), kHead, kHead, slots});
+    // One query is a decode step, page by page; 32 are prefill, in blocks of pages.
+    for (size_t count : {1, 32}) {
+      const auto attend = [&](const KvKernels& kernels) {
+        Floats out(kHead);
+        const AttentionHead head{pool.pages(), q.data(), 0, out.data(), 0, 1, 1, 0, nullptr};
+        const auto scratch = test::aligned_bytes(kernels.scratch_bytes(format, 1));
+        kernels.run(format, head, {std::span(queries).first(count), ids, {}, nullptr, -1}, nullptr,
+                    scratch.get());
+        return out;
+      };
+      const Floats expected = attend(reference_kernels());
+      for (const KvKernels* kernels : available_kernels(format)) {
+        EXPECT_LT(test::distance(attend(*kernels).data(), expected.data(), kHead), 0.02)
+            << kernels->name << " " << test::name_of(type) << " " << count;
       }
     }
   }

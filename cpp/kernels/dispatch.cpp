@@ -30,6 +30,7 @@ const Available& available() {
     Available a;
     a.add(avx512_kernels());
     a.add(avx2_kernels());
+    a.add(neon_kernels());
     a.add(&reference_kernels());
     return a;
   }();

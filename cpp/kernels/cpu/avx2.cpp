@@ -34,7 +34,7 @@
 namespace pm {
 namespace {
 
-using Avx2Phases = PhasesOf<Avx2, Bf16Elements, Int8Elements, Fp8Elements>;
+using Avx2Phases = PhasesOf<Avx2, Bf16Elements, Int8Elements, Int8Elements, Fp8Elements>;
 constexpr KvKernels kAvx2 = make_kernels<Avx2, Avx2Phases>("avx2");
 
 }  // namespace

@@ -40,7 +40,7 @@
 namespace pm {
 namespace {
 
-using Avx512Phases = PhasesOf<Avx512, Bf16Elements, Int8Elements, Fp8Elements>;
+using Avx512Phases = PhasesOf<Avx512, Bf16Elements, Int8Keys, Int8Values, Fp8Elements>;
 constexpr KvKernels kAvx512 = make_kernels<Avx512, Avx512Phases>("avx512bf16");
 
 }  // namespace

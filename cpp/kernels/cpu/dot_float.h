@@ -2,6 +2,7 @@
 // each pair are separate vectors.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 namespace pm {
@@ -16,8 +17,10 @@ struct DotFloat {
   };
   using Accumulator = V;
   static constexpr bool kInteger = false;
+  static constexpr int kDepth = 2;
 
-  static Accumulator zero() { return Isa::set1(0); }
+  static Accumulator start(int32_t) { return Isa::set1(0); }
+  static int32_t query_start(const Scalar*, int) { return 0; }
   static Operand broadcast(const Scalar* pair) { return {Isa::set1(pair[0]), Isa::set1(pair[1])}; }
   static Accumulator dot(Accumulator sum, const Operand& a, const Operand& b) {
     return Isa::fma(a.odd, b.odd, Isa::fma(a.even, b.even, sum));
@@ -31,8 +34,10 @@ template <class Isa>
 struct FloatPairs {
   using Dot = DotFloat<Isa>;
   static constexpr int kTileBytes = Isa::kTile * 2 * static_cast<int>(sizeof(float));
+  static constexpr int kLayoutRows = 1;
 
-  static void load(const uint8_t* at, typename Dot::Operand (&tile)[Isa::kColumns]) {
+  static void load(const uint8_t* at, size_t /*stride*/,
+                   typename Dot::Operand (&tile)[Isa::kColumns]) {
     const auto* from = reinterpret_cast<const float*>(at);
     for (auto& pairs : tile) {
       pairs.even = Isa::load(from);

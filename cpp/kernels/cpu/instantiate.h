@@ -7,17 +7,17 @@
 namespace pm {
 namespace {
 
-template <class Isa, class Bf16, class Int8, class Fp8>
+template <class Isa, class Bf16, class Int8Key, class Int8Value, class Fp8>
 struct PhasesOf {
   static const KeyPhases<Isa>& keys(KvType type) {
     static constexpr KeyPhases<Isa> all[] = {key_phases<Isa, Bf16, false>(),
-                                             key_phases<Isa, Int8, true>(),
+                                             key_phases<Isa, Int8Key, true>(),
                                              key_phases<Isa, Fp8, true>()};
     return all[static_cast<size_t>(type)];
   }
   static const ValuePhases<Isa>& values(KvType type) {
     static constexpr ValuePhases<Isa> all[] = {value_phases<Isa, Bf16, false>(),
-                                               value_phases<Isa, Int8, true>(),
+                                               value_phases<Isa, Int8Value, true>(),
                                                value_phases<Isa, Fp8, true>()};
     return all[static_cast<size_t>(type)];
   }

@@ -23,8 +23,6 @@ struct Avx2 {
   // 8 accumulators, 4 operands (two columns of even and odd elements), 2 factors: 14 of 16.
   static constexpr int kRows = 4;
   static constexpr size_t kUnpackedBytes = 4;
-  static constexpr size_t kDecodeBlockPages = 4;
-  static constexpr size_t kPagesAhead = 4;
 
   static V load(const float* at) { return _mm256_loadu_ps(at); }
   static void store(float* at, V x) { _mm256_storeu_ps(at, x); }
@@ -74,7 +72,8 @@ struct Avx2 {
   static void store_int8(uint8_t* at, V x);
   static void store_e4m3(uint8_t* at, V x);
 
-  static void prefetch(const uint8_t* at) {
+  // Inlined early: GCC takes a function that only prefetches for one without effect.
+  [[gnu::always_inline]] static void prefetch(const uint8_t* at) {
     _mm_prefetch(reinterpret_cast<const char*>(at), _MM_HINT_T0);
   }
 };
@@ -85,8 +84,13 @@ struct DotI16 {
   using Operand = __m256i;
   using Accumulator = __m256i;
   static constexpr bool kInteger = true;
+  static constexpr int kDepth = 2;
+  static constexpr int kLimbs = 1;
+  static constexpr float kLargest = 32767;
+  static constexpr float kLog2Largest = 14.9999560f;
 
-  static Accumulator zero() { return _mm256_setzero_si256(); }
+  static Accumulator start(int32_t value) { return _mm256_set1_epi32(value); }
+  static int32_t query_start(const Scalar*, int) { return 0; }
   static Operand broadcast(const Scalar* pair) {
     int bits;
     std::memcpy(&bits, pair, sizeof bits);
@@ -107,8 +111,9 @@ struct DotI16 {
 struct Bf16Elements {
   using Dot = DotFloat<Avx2>;
   static constexpr int kTileBytes = 64;
+  static constexpr int kLayoutRows = 1;
 
-  static void load(const uint8_t* at, Dot::Operand (&tile)[2]) {
+  static void load(const uint8_t* at, size_t /*stride*/, Dot::Operand (&tile)[2]) {
     for (int c = 0; c < 2; ++c) {
       const __m256i pairs = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(at) + c);
       tile[c].even = _mm256_castsi256_ps(_mm256_slli_epi32(pairs, 16));
@@ -122,8 +127,9 @@ struct Bf16Elements {
 struct Int8Elements {
   using Dot = DotI16;
   static constexpr int kTileBytes = 32;
+  static constexpr int kLayoutRows = 1;
 
-  static void load(const uint8_t* at, __m256i (&tile)[2]) {
+  static void load(const uint8_t* at, size_t /*stride*/, __m256i (&tile)[2]) {
     for (int c = 0; c < 2; ++c) {
       tile[c] = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(at) + c));
     }
@@ -133,7 +139,8 @@ struct Int8Elements {
   struct Unpacked {
     using Dot = DotI16;
     static constexpr int kTileBytes = 64;
-    static void load(const uint8_t* at, __m256i (&tile)[2]) {
+    static constexpr int kLayoutRows = 1;
+    static void load(const uint8_t* at, size_t /*stride*/, __m256i (&tile)[2]) {
       for (int c = 0; c < 2; ++c) {
         tile[c] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(at) + c);
       }
@@ -152,8 +159,9 @@ struct Int8Elements {
 struct Fp8Elements {
   using Dot = DotFloat<Avx2>;
   static constexpr int kTileBytes = 32;
+  static constexpr int kLayoutRows = 1;
 
-  static void load(const uint8_t* at, Dot::Operand (&tile)[2]) {
+  static void load(const uint8_t* at, size_t /*stride*/, Dot::Operand (&tile)[2]) {
     for (int c = 0; c < 2; ++c) {
       const __m128i pairs = _mm_loadu_si128(reinterpret_cast<const __m128i*>(at) + c);
       tile[c].even = decode(_mm_slli_epi16(pairs, 8));

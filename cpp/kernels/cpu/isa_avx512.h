@@ -21,9 +21,6 @@ struct Avx512 {
   // 16 accumulators, 2 operands, 5 constants of the E4M3 lookup and its temporaries.
   static constexpr int kRows = 8;
   static constexpr size_t kUnpackedBytes = 2;
-  // With one row tile, pages are read as they stream in: blocks of 4, prefetched as far ahead.
-  static constexpr size_t kDecodeBlockPages = 4;
-  static constexpr size_t kPagesAhead = 4;
 
   static V load(const float* at) { return _mm512_loadu_ps(at); }
   static void store(float* at, V x) { _mm512_storeu_ps(at, x); }
@@ -44,9 +41,10 @@ struct Avx512 {
     return _mm512_mask_mov_ps(other, static_cast<__mmask16>(bits), x);
   }
   static V exp2(V x) {
-    const V clamped = max(set1(-200), x);  // -inf would be NaN below
-    const V whole = _mm512_roundscale_ps(clamped, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    return _mm512_scalef_ps(exp2_polynomial<Avx512>(sub(clamped, whole)), whole);
+    // The instruction's fraction of -inf is 0, so that 2^-inf is 0.
+    constexpr int kNearest = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+    const V fraction = _mm512_reduce_ps(x, kNearest);
+    return _mm512_scalef_ps(exp2_polynomial<Avx512>(fraction), _mm512_roundscale_ps(x, kNearest));
   }
   static V load_bf16(const uint8_t* at) {
     const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(at));
@@ -58,7 +56,8 @@ struct Avx512 {
   static void store_int8(uint8_t* at, V x);
   static void store_e4m3(uint8_t* at, V x);
 
-  static void prefetch(const uint8_t* at) {
+  // Inlined early: GCC takes a function that only prefetches for one without effect.
+  [[gnu::always_inline]] static void prefetch(const uint8_t* at) {
     _mm_prefetch(reinterpret_cast<const char*>(at), _MM_HINT_T0);
   }
 };
@@ -70,8 +69,10 @@ struct DotBf16 {
   using Operand = __m512bh;
   using Accumulator = __m512;
   static constexpr bool kInteger = false;
+  static constexpr int kDepth = 2;
 
-  static Accumulator zero() { return _mm512_setzero_ps(); }
+  static Accumulator start(int32_t) { return _mm512_setzero_ps(); }
+  static int32_t query_start(const Scalar*, int) { return 0; }
   static Operand broadcast(const Scalar* pair) {
     int bits;
     std::memcpy(&bits, pair, sizeof bits);
@@ -87,37 +88,86 @@ struct DotBf16 {
   }
 };
 
-// Exact: 256 products of int8 and int16 fit the 32-bit sum twice over.
-struct DotI16 {
-  using Scalar = int16_t;
-  using Operand = __m512i;
-  using Accumulator = __m512i;
-  static constexpr bool kInteger = true;
+// GCC 12 moves accumulators of type __m512i, a vector of 64-bit integers, to another register and
+// back around every instruction that takes 32-bit ones.
+#ifdef __GNUC__
+typedef int32_t Int32Vector __attribute__((vector_size(64)));
+#else
+using Int32Vector = __m512i;
+#endif
 
-  static Accumulator zero() { return _mm512_setzero_si512(); }
-  static Operand broadcast(const Scalar* pair) {
+// int8 pages: sums of four byte products, exact. The instruction multiplies unsigned by signed
+// bytes; what keys and values share.
+template <class ScalarType>
+struct DotBytes {
+  using Scalar = ScalarType;
+  using Operand = __m512i;
+  using Accumulator = Int32Vector;
+  static constexpr bool kInteger = true;
+  static constexpr int kDepth = 4;
+
+  static Accumulator start(int32_t value) { return (Accumulator)_mm512_set1_epi32(value); }
+  static Operand broadcast(const Scalar* four) {
     int bits;
-    std::memcpy(&bits, pair, sizeof bits);
+    std::memcpy(&bits, four, sizeof bits);
     return _mm512_set1_epi32(bits);
   }
-  static Accumulator dot(Accumulator sum, Operand a, Operand b) {
-    return _mm512_dpwssd_epi32(sum, a, b);
+  static __m512 to_float(Accumulator sum) { return _mm512_cvtepi32_ps((__m512i)sum); }
+};
+
+// Keys are moved to unsigned by 128, queries are signed bytes: sums start at -128 times the sum of
+// the query. A query rounds as a key does: one scale, 127 steps, after rotation.
+struct DotKeyBytes : DotBytes<int8_t> {
+  static constexpr float kLargest = 127;
+
+  static Accumulator dot(Accumulator sum, Operand tile, Operand query) {
+    return (Accumulator)_mm512_dpbusd_epi32((__m512i)sum, tile, query);
   }
-  static __m512 to_float(Accumulator sum) { return _mm512_cvtepi32_ps(sum); }
   static void store(Scalar* at, __m512 x) {
-    const __m256i packed = _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(x));
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(at), packed);
+    const __m128i packed = _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(x));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(at), packed);
+  }
+  static int32_t query_start(const Scalar* query, int size) {
+    int32_t sum = 0;
+    for (int i = 0; i < size; ++i) sum += query[i];
+    return -128 * sum;
   }
 };
 
-// Elements that already are operands of `DotType`: 32 pairs in 128 bytes.
+// Weights are unsigned bytes, in one limb or two of which the lower has seven bits.
+struct DotValueBytes : DotBytes<uint8_t> {
+  static constexpr int kLimbs = 2;
+  static constexpr float kLargest = 255;
+  static constexpr float kLog2Largest = 7.99435344f;
+  static constexpr float kLimbUnit = 128;
+  static constexpr float kLargestOfTwoLimbs = 32767;
+  static constexpr float kLog2TwoLimbs = 14.9999560f;
+
+  static Accumulator dot(Accumulator sum, Operand tile, Operand weights) {
+    return (Accumulator)_mm512_dpbusd_epi32((__m512i)sum, weights, tile);
+  }
+  static void store(Scalar* at, __m512 x) {
+    const __m128i packed = _mm512_cvtusepi32_epi8(_mm512_cvtps_epi32(x));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(at), packed);
+  }
+  static void store_limbs(Scalar* high, Scalar* low, __m512 x) {
+    const __m512i whole = _mm512_min_epi32(_mm512_cvtps_epi32(x), _mm512_set1_epi32(32767));
+    const __m512i lower = _mm512_and_si512(whole, _mm512_set1_epi32(127));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(high),
+                     _mm512_cvtepi32_epi8(_mm512_srli_epi32(whole, 7)));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(low), _mm512_cvtepi32_epi8(lower));
+  }
+};
+
+// Elements that already are operands of `DotType`: a tile in 128 bytes.
 template <class DotType>
 struct PlainPairs {
   using Dot = DotType;
   using Operand = typename Dot::Operand;
   static constexpr int kTileBytes = 128;
+  static constexpr int kLayoutRows = 1;
 
-  static void load(const uint8_t* at, Operand (&tile)[2]) {
+  static void load(const uint8_t* at, size_t /*stride*/, Operand (&tile)[2]) {
     tile[0] = (Operand)_mm512_loadu_si512(at);
     tile[1] = (Operand)_mm512_loadu_si512(at + 64);
   }
@@ -132,17 +182,43 @@ struct Bf16Elements : PlainPairs<DotBf16> {
   using Unpacked = Bf16Elements;
 };
 
-struct Int8Elements {
-  using Dot = DotI16;
-  using Unpacked = PlainPairs<DotI16>;
-  static constexpr int kTileBytes = 64;
+// Interleaving works within 128-bit lanes: the two halves of a tile come out mixed. The dot product
+// does not mind; this sorts its 32 sums.
+inline void sort_halves(__m512 (&values)[2]) {
+  const __m512i first = _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11);
+  const __m512i second = _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15);
+  const __m512d a = _mm512_castps_pd(values[0]);
+  const __m512d b = _mm512_castps_pd(values[1]);
+  values[0] = _mm512_castpd_ps(_mm512_permutex2var_pd(a, first, b));
+  values[1] = _mm512_castpd_ps(_mm512_permutex2var_pd(a, second, b));
+}
 
-  static void load(const uint8_t* at, __m512i (&tile)[2]) {
-    tile[0] = _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(at)));
-    tile[1] = _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(at + 32)));
-  }
-  static void finish(__m512 (& /*values*/)[2]) {}
+// Operands whose halves are mixed, as unpacking leaves them in scratch.
+template <class DotType>
+struct MixedPlain : PlainPairs<DotType> {
+  static void finish(__m512 (&values)[2]) { sort_halves(values); }
 };
+
+// Two rows of pairs interleave to groups of four.
+template <class DotType, int kFlipped>
+struct ByteElements {
+  using Dot = DotType;
+  using Unpacked = MixedPlain<DotType>;
+  static constexpr int kTileBytes = 64;
+  static constexpr int kLayoutRows = 2;
+
+  static void load(const uint8_t* at, size_t stride, __m512i (&tile)[2]) {
+    const __m512i flip = _mm512_set1_epi8(static_cast<char>(kFlipped));
+    const __m512i a = _mm512_xor_si512(_mm512_loadu_si512(at), flip);
+    const __m512i b = _mm512_xor_si512(_mm512_loadu_si512(at + stride), flip);
+    tile[0] = _mm512_unpacklo_epi16(a, b);
+    tile[1] = _mm512_unpackhi_epi16(a, b);
+  }
+  static void finish(__m512 (&values)[2]) { sort_halves(values); }
+};
+
+using Int8Keys = ByteElements<DotKeyBytes, 0x80>;  // + 128
+using Int8Values = ByteElements<DotValueBytes, 0>;
 
 // bf16 of every E4M3 magnitude, split into bytes for two-register lookups of 128 entries.
 struct E4m3Tables {
@@ -165,13 +241,13 @@ struct E4m3Tables {
 };
 constexpr E4m3Tables kE4m3Tables;
 
-// Interleaving bytes works within 128-bit lanes: the two halves of a tile come out mixed. The dot
-// product does not mind; finish() sorts its 32 sums.
 struct Fp8Elements {
   using Dot = DotBf16;
+  using Unpacked = MixedPlain<DotBf16>;
   static constexpr int kTileBytes = 64;
+  static constexpr int kLayoutRows = 1;
 
-  static void load(const uint8_t* at, __m512bh (&tile)[2]) {
+  static void load(const uint8_t* at, size_t /*stride*/, __m512bh (&tile)[2]) {
     const __m512i codes = _mm512_loadu_si512(at);
     const __m512i low = lookup(codes, kE4m3Tables.low.data());
     const __m512i magnitude = lookup(codes, kE4m3Tables.high.data());
@@ -181,18 +257,7 @@ struct Fp8Elements {
     tile[0] = (__m512bh)_mm512_unpacklo_epi8(low, high);
     tile[1] = (__m512bh)_mm512_unpackhi_epi8(low, high);
   }
-  static void finish(__m512 (&values)[2]) {
-    const __m512i first = _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11);
-    const __m512i second = _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15);
-    const __m512d a = _mm512_castps_pd(values[0]);
-    const __m512d b = _mm512_castps_pd(values[1]);
-    values[0] = _mm512_castpd_ps(_mm512_permutex2var_pd(a, first, b));
-    values[1] = _mm512_castpd_ps(_mm512_permutex2var_pd(a, second, b));
-  }
-
-  struct Unpacked : PlainPairs<DotBf16> {
-    static void finish(__m512 (&values)[2]) { Fp8Elements::finish(values); }
-  };
+  static void finish(__m512 (&values)[2]) { sort_halves(values); }
 
  private:
   // Bit 7 of a code, the sign, is not part of the index.

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <cstring>
 #include <limits>
 #include <utility>
 
@@ -14,36 +15,39 @@
 namespace pm {
 namespace {
 
-// sums[r][c] += sum over i < pairs of  elements[i][column c] · factor[r][i]. One load of the
-// elements serves all rows: this is where a page is read. `kStep` and `kRow` are scalars from one
-// pair of a row's factor to the next and from one row to the next.
-template <class Isa, class Elements, int kRowCount, int kStep, int kRow>
+// sums[r][c] += sum over the reduction of  elements[i][column c] * factor[r][i]. One load of the
+// elements serves all rows: this is where a page is read. A step takes kDepth elements of the
+// reduction: two neighbours of the layout's pairs, or four from two rows of pairs. Factors are a
+// tile of queries ([step][kRows][kDepth]) or of weights ([row][kBlockTokens]).
+//
+// Memory is read in address order, page after page, K before V: only then does the processor's own
+// prefetcher run ahead, and only it reaches the full bandwidth. Prefetch instructions alone do not
+// (they occupy the few miss buffers of the first cache: measured half the rate when they run a page
+// ahead), but a short way ahead they help. `touch`: bytes of a step's row to fetch that way, more
+// than a tile where the row's other tiles follow later, 0 if they are here already.
+inline constexpr int kTouchAhead = 512;
+
+template <class Isa, class Elements, int kRowCount, bool kQueries>
 [[gnu::always_inline]] inline void dot_tile(
-    const uint8_t* at, size_t stride, int pairs, const typename Elements::Dot::Scalar* factor,
-    ptrdiff_t ahead, typename Elements::Dot::Accumulator (&sums)[kRowCount][Isa::kColumns]) {
+    const uint8_t* at, size_t stride, int steps, const typename Elements::Dot::Scalar* factor,
+    int touch, typename Elements::Dot::Accumulator (&sums)[kRowCount][Isa::kColumns]) {
   using Dot = typename Elements::Dot;
-  for (int i = 0; i < pairs; ++i) {
-    for (int line = 0; line < Elements::kTileBytes; line += 64) Isa::prefetch(at + ahead + line);
+  constexpr int kStep = kQueries ? Dot::kDepth * Isa::kRows : Dot::kDepth;
+  constexpr int kRow = kQueries ? Dot::kDepth : kBlockTokens;
+  for (int i = 0; i < steps; ++i) {
+    for (int line = 0; line < touch; line += 64) Isa::prefetch(at + kTouchAhead + line);
     typename Dot::Operand tile[Isa::kColumns];
-    Elements::load(at, tile);
+    Elements::load(at, stride, tile);
 #pragma GCC unroll 16
     for (int r = 0; r < kRowCount; ++r) {
-      const auto pair = Dot::broadcast(factor + r * kRow);
+      const auto broadcast = Dot::broadcast(factor + r * kRow);
 #pragma GCC unroll 4
-      for (int c = 0; c < Isa::kColumns; ++c) sums[r][c] = Dot::dot(sums[r][c], tile[c], pair);
+      for (int c = 0; c < Isa::kColumns; ++c) {
+        sums[r][c] = Dot::dot(sums[r][c], tile[c], broadcast);
+      }
     }
-    at += stride;
+    at += stride * Elements::kLayoutRows;
     factor += kStep;
-  }
-}
-
-template <class Isa, class Elements, int kRowCount>
-[[gnu::always_inline]] inline void clear(
-    typename Elements::Dot::Accumulator (&sums)[kRowCount][Isa::kColumns]) {
-#pragma GCC unroll 16
-  for (int r = 0; r < kRowCount; ++r) {
-#pragma GCC unroll 4
-    for (int c = 0; c < Isa::kColumns; ++c) sums[r][c] = Elements::Dot::zero();
   }
 }
 
@@ -57,6 +61,13 @@ template <class Isa, class Elements>
   Elements::finish(values);
 }
 
+// A key whose size is no multiple of the depth ends with factors of zero: what is read beyond its
+// elements, the scales, does not count.
+template <class Dot>
+int key_steps(const PageFormat& format) {
+  return (format.head_k + Dot::kDepth - 1) / Dot::kDepth;
+}
+
 // Scores of the rows of one tile against every token of the block.
 template <class Isa, class Elements, bool kScaled, int kRowCount>
 void score_tile(TaskState<Isa>& s, int tile) {
@@ -64,15 +75,20 @@ void score_tile(TaskState<Isa>& s, int tile) {
   using V = typename Isa::V;
   constexpr int kTilesPerPage = kPageTokens / Isa::kTile;
   const int first = s.tile_begin(tile);
+  const int touch = tile == 0 ? Elements::kTileBytes * Elements::kLayoutRows : 0;
   const auto* q = reinterpret_cast<const typename Dot::Scalar*>(s.q) +
-                  static_cast<size_t>(tile * Isa::kRows * s.format.head_k);
+                  static_cast<size_t>(tile * Isa::kRows * key_steps<Dot>(s.format) * Dot::kDepth);
   for (int t = 0; t < s.block_pages * kTilesPerPage; ++t) {
     const BlockPage& page = s.pages[t / kTilesPerPage];
     typename Dot::Accumulator sums[kRowCount][Isa::kColumns];
-    clear<Isa, Elements>(sums);
-    dot_tile<Isa, Elements, kRowCount, 2 * Isa::kRows, 2>(
-        page.k + t % kTilesPerPage * Elements::kTileBytes, kTilesPerPage * Elements::kTileBytes,
-        s.format.head_k / 2, q, page.k_ahead, sums);
+#pragma GCC unroll 16
+    for (int r = 0; r < kRowCount; ++r) {
+#pragma GCC unroll 4
+      for (auto& sum : sums[r]) sum = Dot::start(s.q_start[first + r]);
+    }
+    dot_tile<Isa, Elements, kRowCount, true>(page.k + t % kTilesPerPage * Elements::kTileBytes,
+                                             kTilesPerPage * Elements::kTileBytes,
+                                             key_steps<Dot>(s.format), q, touch, sums);
     const int token = t * Isa::kTile;
 #pragma GCC unroll 16
     for (int r = 0; r < kRowCount; ++r) {
@@ -92,13 +108,14 @@ void score_tile(TaskState<Isa>& s, int tile) {
   }
 }
 
-// Adds the weighted values of the block to the outputs of one tile's rows.
+// Adds the weighted values of the block to the outputs of one tile's rows. Limb 1: the lower bits
+// of integer weights, after limb 0.
 template <class Isa, class Elements, int kRowCount>
-void value_tile(TaskState<Isa>& s, int tile, size_t stride, bool unpacked) {
+void value_tile(TaskState<Isa>& s, int tile, size_t stride, bool unpacked, int limb) {
   using Dot = typename Elements::Dot;
   using V = typename Isa::V;
   const int padded = s.padded_values();
-  const auto* weights = reinterpret_cast<const typename Dot::Scalar*>(s.weights);
+  const auto* weights = reinterpret_cast<const typename Dot::Scalar*>(s.weights[limb]);
   float* rows = s.out + static_cast<size_t>(s.tile_begin(tile) * padded);
   for (int at = 0; at < padded; at += Isa::kTile) {
     // A page's last tile reaches back instead of beyond the row: its outputs repeat some of the
@@ -106,21 +123,27 @@ void value_tile(TaskState<Isa>& s, int tile, size_t stride, bool unpacked) {
     const int from = unpacked ? at : std::min(at, s.format.head_v - Isa::kTile);
     const size_t offset = static_cast<size_t>(from * Elements::kTileBytes / Isa::kTile);
     typename Dot::Accumulator sums[kRowCount][Isa::kColumns];
-    clear<Isa, Elements>(sums);
+#pragma GCC unroll 16
+    for (int r = 0; r < kRowCount; ++r) {
+#pragma GCC unroll 4
+      for (auto& sum : sums[r]) sum = Dot::start(0);
+    }
     for (int p = 0; p < s.block_pages; ++p) {
-      dot_tile<Isa, Elements, kRowCount, 2, kBlockTokens>(
-          s.pages[p].v + offset, stride, kPageTokens / 2, weights + p * kPageTokens,
-          s.pages[p].v_ahead, sums);
+      dot_tile<Isa, Elements, kRowCount, false>(
+          s.pages[p].v + offset, stride, kPageTokens / Dot::kDepth, weights + p * kPageTokens,
+          at == 0 && limb == 0 && tile == 0 ? static_cast<int>(stride) * Elements::kLayoutRows : 0,
+          sums);
     }
 #pragma GCC unroll 16
     for (int r = 0; r < kRowCount; ++r) {
       V values[Isa::kColumns];
       to_floats<Isa, Elements>(sums[r], values);
-      const V keep = Isa::set1(s.keep[r]);
+      const V keep = Isa::set1(limb == 0 ? s.keep[r] : 1);
       float* out = rows + r * padded + at;
 #pragma GCC unroll 4
       for (int c = 0; c < Isa::kColumns; ++c) {
-        if constexpr (Dot::kInteger) values[c] = Isa::mul(values[c], Isa::set1(s.weight_scale[r]));
+        if constexpr (Dot::kInteger)
+          values[c] = Isa::mul(values[c], Isa::set1(s.weight_scale[limb][r]));
         Isa::store(out + c * Isa::kLanes,
                    Isa::fma(Isa::load(out + c * Isa::kLanes), keep, values[c]));
       }
@@ -137,20 +160,20 @@ void with_rows(int rows, const Body& body) {
   call(std::make_integer_sequence<int, Isa::kRows>());
 }
 
-// A block's elements as dot operands: [pair][tile][Isa::kColumns]. `size` outputs a pair.
+// A block's elements as dot operands: [step][tile][Isa::kColumns]. `size` outputs a step.
 template <class Isa, class Elements>
-void unpack(const uint8_t* from, int pairs, int size, uint8_t* to) {
+void unpack(const uint8_t* from, int steps, int size, uint8_t* to) {
   using Unpacked = typename Elements::Unpacked;
   const size_t pair_bytes = static_cast<size_t>(size) * Elements::kTileBytes / Isa::kTile;
-  for (int i = 0; i < pairs; ++i) {
+  for (int i = 0; i < steps; ++i) {
     for (int at = 0; at < size; at += Isa::kTile) {
       typename Elements::Dot::Operand tile[Isa::kColumns];
       const size_t start = static_cast<size_t>(std::min(at, size - Isa::kTile));
-      Elements::load(from + start * Elements::kTileBytes / Isa::kTile, tile);
+      Elements::load(from + start * Elements::kTileBytes / Isa::kTile, pair_bytes, tile);
       Unpacked::store(to, tile);
       to += Unpacked::kTileBytes;
     }
-    from += pair_bytes;
+    from += pair_bytes * Elements::kLayoutRows;
   }
 }
 
@@ -164,9 +187,8 @@ struct KeySide {
         load_scales<Isa>(page.k + scales_offset(s.format.head_k), s.k_scales + p * kPageTokens);
         if (s.unpack) {
           uint8_t* to = s.k_unpacked + static_cast<size_t>(p) * Scratch<Isa>::unpacked_k(s.format);
-          unpack<Isa, Elements>(page.k, s.format.head_k / 2, kPageTokens, to);
+          unpack<Isa, Elements>(page.k, key_steps<Dot>(s.format), kPageTokens, to);
           page.k = to;
-          page.k_ahead = 0;
         }
       }
     }
@@ -206,32 +228,38 @@ struct KeySide {
     if constexpr (Dot::kInteger) scale *= to_integers(q, size);
     s.q_scale[row] = scale;
 
-    alignas(64) typename Dot::Scalar scalars[256 + Isa::kLanes];
+    constexpr int kDepth = Dot::kDepth;
+    const int steps = key_steps<Dot>(s.format);
+    alignas(64) typename Dot::Scalar scalars[256 + Isa::kLanes] = {};
+    std::fill(q + size, q + size + Isa::kLanes, 0.0f);
     for (int i = 0; i < size; i += Isa::kLanes) Dot::store(scalars + i, Isa::load(q + i));
+    s.q_start[row] = Dot::query_start(scalars, size);
     auto* to = reinterpret_cast<typename Dot::Scalar*>(s.q) +
-               static_cast<size_t>(tile * Isa::kRows * size + 2 * r);
-    for (int i = 0; i < size; i += 2) {
-      to[i * Isa::kRows] = scalars[i];
-      to[i * Isa::kRows + 1] = scalars[i + 1];
+               static_cast<size_t>((tile * Isa::kRows * steps + r) * kDepth);
+    for (int i = 0; i < steps; ++i) {
+      std::memcpy(to + i * Isa::kRows * kDepth, scalars + i * kDepth,
+                  kDepth * sizeof(typename Dot::Scalar));
     }
   }
 
-  // Scales a row to 16-bit integers; returns their unit.
+  // Scales a row to the integers of the dot product; returns their unit.
   static float to_integers(float* row, int size) {
+    constexpr float kLargest = Dot::kLargest;
     const uint32_t max_bits = Isa::max_magnitude_bits(row, size);
     if (max_bits >= 0x7f800000u) return std::numeric_limits<float>::quiet_NaN();
     const float max = std::bit_cast<float>(max_bits);
-    const float inverse = max < kSmallestRow ? 0 : 32767 / max;
+    const float inverse = max < kSmallestRow ? 0 : kLargest / max;
     for (int i = 0; i < size; ++i) row[i] *= inverse;
-    return max / 32767;
+    return max / kLargest;
   }
 };
 
 // The V side of a task for one element type.
 template <class Isa, class Elements, bool kScaled>
 struct ValueSide {
+  using Dot = typename Elements::Dot;
+
   static void begin_block(TaskState<Isa>& s) {
-    s.v_poison = 0;
     for (int p = 0; p < s.block_pages; ++p) {
       BlockPage& page = s.pages[p];
       // Slots that no row sees may hold anything; their weight is zero, but zero times NaN is not.
@@ -240,40 +268,45 @@ struct ValueSide {
       if constexpr (kScaled) {
         float* scales = s.v_scales + p * kPageTokens;
         load_scales<Isa>(page.v + scales_offset(s.format.head_v), scales);
-        for (int t = 0; t < kPageTokens; ++t) {
-          if ((seen >> t & 1) == 0) scales[t] = 0;
-          s.v_poison += scales[t] * 0;
-        }
+        if (seen != 0xffffffffu) clean_scales<Isa>(scales, seen);
         if (s.unpack) {
-          unpack<Isa, Elements>(page.v, kPageTokens / 2, s.format.head_v, to);
+          unpack<Isa, Elements>(page.v, kPageTokens / Dot::kDepth, s.format.head_v, to);
           page.v = to;
-          page.v_ahead = 0;
         }
       } else if (seen != 0xffffffffu) {
         copy_seen(page.v, s.format.head_v, seen, to);
         page.v = to;
-        page.v_ahead = 0;
       }
+    }
+    if constexpr (Dot::kInteger) {
+      s.v_largest = normalize_scales<Isa>(s.v_scales, s.block_tokens());
     }
   }
 
   static void weigh(TaskState<Isa>& s, int tile) {
-    for (int r = 0; r < s.tile_rows(tile); ++r) {
-      softmax_row<Isa, typename Elements::Dot, kScaled>(s, s.tile_begin(tile) + r, r);
+    if (s.block_pages == 1) {
+      softmax_tile<Isa, Dot, kScaled, kPageTokens>(s, s.tile_begin(tile), s.tile_rows(tile));
+    } else {
+      softmax_tile<Isa, Dot, kScaled, 0>(s, s.tile_begin(tile), s.tile_rows(tile));
     }
   }
 
   static void add_values(TaskState<Isa>& s, int tile) {
     const size_t stride = static_cast<size_t>(s.format.head_v) * 2 * element_bytes(s.format.v_type);
+    const int limbs = Dot::kInteger ? s.limbs : 1;
     with_rows<Isa>(s.tile_rows(tile), [&]<int kRowCount>() {
-      if constexpr (kScaled) {
-        using Unpacked = typename Elements::Unpacked;
-        if (s.unpack) {
-          const size_t tiles = static_cast<size_t>(s.padded_values() / Isa::kTile);
-          return value_tile<Isa, Unpacked, kRowCount>(s, tile, tiles * Unpacked::kTileBytes, true);
+      for (int limb = 0; limb < limbs; ++limb) {
+        if constexpr (kScaled) {
+          using Unpacked = typename Elements::Unpacked;
+          if (s.unpack) {
+            const size_t row = static_cast<size_t>(s.padded_values() / Isa::kTile) *
+                               static_cast<size_t>(Unpacked::kTileBytes);
+            value_tile<Isa, Unpacked, kRowCount>(s, tile, row, true, limb);
+            continue;
+          }
         }
+        value_tile<Isa, Elements, kRowCount>(s, tile, stride, false, limb);
       }
-      value_tile<Isa, Elements, kRowCount>(s, tile, stride, false);
     });
   }
 
@@ -333,7 +366,7 @@ void finish_row(TaskState<Isa>& s, int row, float* partials) {
   const int g = row % s.head.group;
   constexpr float kLn2 = 0.693147181f;
   float max = s.max[row] * kLn2;
-  float sum = s.sum[row];
+  float sum = Isa::reduce_add(Isa::load(s.sum + row * Isa::kLanes));
   // The last tile holds the outputs from size - kTile on.
   const auto copy = [&](float* to, float factor) {
     for (int i = 0; i < last; ++i) to[i] = from[i] * factor;
@@ -363,18 +396,16 @@ void finish_row(TaskState<Isa>& s, int row, float* partials) {
 template <class Isa>
 void load_block(TaskState<Isa>& s, size_t first, int pages) {
   const size_t full = s.task.full.size();
-  const size_t all = full + s.task.masked.size();
   const auto address = [&](size_t i) -> const uint8_t* {
     return s.head.pages.page(i < full ? s.task.full[i] : s.task.masked[i - full]);
   };
   s.block_pages = pages;
+  ++s.blocks;
   for (int p = 0; p < pages; ++p) {
     const size_t i = first + static_cast<size_t>(p);
     const uint8_t* page = address(i);
-    const size_t soon = i + Isa::kPagesAhead;
     s.pages[p].k = page;
     s.pages[p].v = page + s.format.v_offset();
-    s.pages[p].k_ahead = s.pages[p].v_ahead = soon < all ? address(soon) - page : 0;
     s.pages[p].masks = i < full ? nullptr : s.task.masks + (i - full) * s.task.queries.size();
   }
 }
@@ -386,12 +417,14 @@ void run_task(const PageFormat& format, const AttentionHead& head, const Attenti
   TaskState<Isa> s(format, head, task, scratch);
   const KeyPhases<Isa>& keys = Phases::keys(format.k_type);
   const ValuePhases<Isa>& values = Phases::values(format.v_type);
+  std::fill_n(s.total, s.rows, 0.0f);
   std::fill_n(s.max, s.rows, -std::numeric_limits<float>::infinity());
-  std::fill_n(s.sum, s.rows, 0.0f);
+  std::fill_n(s.sum, s.rows * Isa::kLanes, 0.0f);
   std::fill_n(s.out, s.rows * s.padded_values(), 0.0f);
   keys.load_queries(s);
   const size_t pages = task.full.size() + task.masked.size();
-  const size_t per_block = s.row_tiles > 1 ? kBlockPages : Isa::kDecodeBlockPages;
+  // With one row tile memory is the limit: page by page, K then V, is the order of addresses.
+  const size_t per_block = s.row_tiles > 1 ? kBlockPages : 1;
   for (size_t first = 0; first < pages; first += per_block) {
     load_block(s, first, static_cast<int>(std::min(per_block, pages - first)));
     keys.begin_block(s);

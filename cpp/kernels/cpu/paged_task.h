@@ -23,9 +23,6 @@ inline constexpr int kBlockTokens = kBlockPages * kPageTokens;
 struct BlockPage {
   const uint8_t* k = nullptr;
   const uint8_t* v = nullptr;
-  // From the page to one that will be needed soon; 0 if it is read from scratch.
-  ptrdiff_t k_ahead = 0;
-  ptrdiff_t v_ahead = 0;
   const uint32_t* masks = nullptr;  // [queries], null: every row sees all of it
 };
 
@@ -35,8 +32,8 @@ struct Scratch {
   // Largest scalar of a dot product: 4 bytes.
   static constexpr size_t kScalar = 4;
 
-  size_t q, q_scale, max, sum, keep, weight_scale, out, scores, weights, k_scales, v_scales, k, v,
-      row, bytes;
+  size_t q, q_scale, q_start, max, sum, total, keep, weight_scale, out, scores, weights, k_scales,
+      v_scales, k, v, row, bytes;
 
   Scratch(const PageFormat& format, int rows) {
     const size_t padded = static_cast<size_t>(round_up(rows, Isa::kRows));
@@ -47,15 +44,17 @@ struct Scratch {
       at += (size + 63) / 64 * 64;
       return start;
     };
-    q = take(padded * static_cast<size_t>(format.head_k) * kScalar);
+    q = take(padded * static_cast<size_t>(round_up(format.head_k, 4)) * kScalar);
     q_scale = take(padded * sizeof(float));
+    q_start = take(padded * sizeof(int32_t));
     max = take(padded * sizeof(float));
-    sum = take(padded * sizeof(float));
-    keep = take(Isa::kRows * sizeof(float));
-    weight_scale = take(Isa::kRows * sizeof(float));
+    sum = take(padded * Isa::kLanes * sizeof(float));
+    total = take(padded * sizeof(float));
+    keep = take(std::max(Isa::kRows, Isa::kLanes) * sizeof(float));
+    weight_scale = take(2 * Isa::kRows * sizeof(float));
     out = take(padded * static_cast<size_t>(padded_values(format)) * sizeof(float));
     scores = take(Isa::kRows * tokens * sizeof(float));
-    weights = take(Isa::kRows * tokens * kScalar);
+    weights = take(2 * Isa::kRows * tokens * kScalar);
     k_scales = take(tokens * sizeof(float));
     v_scales = take(tokens * sizeof(float));
     k = take(kBlockPages * unpacked_k(format));
@@ -84,24 +83,28 @@ struct TaskState {
   int row_tiles;  // of at most Isa::kRows
   bool unpack;    // several row tiles read a page: unpack 8-bit elements once
 
-  uint8_t* q;           // per tile [head_k/2][kRows][2] scalars of the K dot product
-  float* q_scale;       // per row: score = q_scale * dot (* the token's scale)
-  float* max;           // per row, of the scores in base 2
-  float* sum;           // per row, of the weights
-  float* keep;          // per row of the tile: factor of what was summed before this block
-  float* weight_scale;  // per row of the tile: unit of integer weights
-  float* out;           // per row [padded head_v]
-  float* scores;        // per row of the tile [kBlockTokens]
-  uint8_t* weights;     // per row of the tile [kBlockTokens] scalars of the V dot product
-  float* k_scales;      // [kBlockTokens]
-  float* v_scales;      // [kBlockTokens]
-  float v_poison = 0;   // NaN if a scale of the block's values is
-  uint8_t* k_unpacked;  // [kBlockPages]
-  uint8_t* v_unpacked;  // [kBlockPages]
+  uint8_t* q;              // per tile [steps][kRows][depth] scalars of the K dot product
+  float* q_scale;          // per row: score = q_scale * dot (* the token's scale)
+  int32_t* q_start;        // per row: what the dot product starts from (integers)
+  float* max;              // per row, of the scores in base 2
+  float* sum;              // per row [kLanes], of the weights
+  float* total;            // per row: the sum, a few blocks old at most
+  float* keep;             // per row of the tile: factor of what was summed before this block
+  float* weight_scale[2];  // per limb and row of the tile: unit of integer weights
+  float* out;              // per row [padded head_v]
+  float* scores;           // per row of the tile [kBlockTokens]
+  uint8_t* weights[2];     // per limb and row of the tile [kBlockTokens] scalars of the V product
+  float* k_scales;         // [kBlockTokens]
+  float* v_scales;         // [kBlockTokens]; integer weights: fractions of v_largest
+  float v_largest = 0;     // largest scale of the block's values; v_scales are fractions of it
+  uint8_t* k_unpacked;     // [kBlockPages]
+  uint8_t* v_unpacked;     // [kBlockPages]
   float* row_buffer;
 
   BlockPage pages[kBlockPages];
   int block_pages = 0;
+  int blocks = 0;  // begun so far
+  int limbs = 1;   // of the tile's integer weights
 
   TaskState(const PageFormat& f, const AttentionHead& h, const AttentionTask& t, void* scratch)
       : format(f), head(h), task(t), rows(static_cast<int>(t.queries.size()) * h.group) {
@@ -114,11 +117,15 @@ struct TaskState {
     q_scale = floats(s.q_scale);
     max = floats(s.max);
     sum = floats(s.sum);
+    total = floats(s.total);
+    q_start = reinterpret_cast<int32_t*>(base + s.q_start);
     keep = floats(s.keep);
-    weight_scale = floats(s.weight_scale);
+    weight_scale[0] = floats(s.weight_scale);
+    weight_scale[1] = weight_scale[0] + Isa::kRows;
     out = floats(s.out);
     scores = floats(s.scores);
-    weights = base + s.weights;
+    weights[0] = base + s.weights;
+    weights[1] = weights[0] + Isa::kRows * kBlockTokens * Scratch<Isa>::kScalar;
     k_scales = floats(s.k_scales);
     v_scales = floats(s.v_scales);
     k_unpacked = base + s.k;
