@@ -10,5 +10,7 @@ it('100 mixed requests end as they should, and nothing is left', () =>
     expect(report.failed).toBe(10)
     expect(report.cancelled).toBeGreaterThan(5)
     expect(engine.stats().requests).toMatchObject({ running: 0, waiting: 0 })
-    expect(engine.stats().kv.pages_used).toBe(0)
+    // What is left of the pages is held for prompts that begin the same, and by nobody else.
+    const { pages_used, pages_cached } = engine.stats().kv
+    expect(pages_used - pages_cached).toBe(0)
   }))

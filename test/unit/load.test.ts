@@ -17,7 +17,11 @@ describe('load', () => {
           threads: 3,
           context_tokens: 99,
           batch: { max_requests: 2 },
-          kv: { dtype: { k: 'int8', v: 'fp8' }, budget_bytes: 1 << 21 },
+          kv: {
+            dtype: { k: 'int8', v: 'fp8' },
+            budget_bytes: 1 << 21,
+            spill: { dir: '/spill', bytes: 5 },
+          },
           on_progress: (f) => progress.push(f),
         },
       )
@@ -28,7 +32,15 @@ describe('load', () => {
         context_tokens: 99,
         max_requests: 2,
         tokens_per_step: 512,
-        kv: { memory: 'auto', k: 'int8', v: 'fp8', budget_bytes: 1 << 21, prefix_cache: true },
+        kv: {
+          memory: 'auto',
+          k: 'int8',
+          v: 'fp8',
+          budget_bytes: 1 << 21,
+          prefix_cache: true,
+          spill_dir: '/spill',
+          spill_bytes: 5,
+        },
         media_cache_bytes: 64 * 1024 * 1024,
       })
       expect(progress).toEqual([0.5])

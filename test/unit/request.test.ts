@@ -245,13 +245,13 @@ describe('parseLoadOptions', () => {
     { dtype: 'fp8' },
     { dtype: { k: 'int8', v: 'bf16' } },
     { prefix_cache: false },
+    { spill: { dir: '/tmp', bytes: 1 } },
   ] as const)('takes kv: %j', (kv) => {
     expect(parseLoadOptions({ kv }).kv).toMatchObject(kv)
   })
 
   it.each([
     [{ gpu: 'require' }, /no GPU backend/],
-    [{ kv: { spill: { dir: '/tmp', bytes: 1 } } }, /spilling to disk/],
     [{ speculative: { kind: 'lookup' } }, /speculative/],
     [{ isolation: 'process' }, /process/],
   ])('does not silently replace %j', (options, reason) => {
