@@ -123,7 +123,6 @@ std::optional<SlotId> PageTables::append(std::span<const SeqId> owners, const To
     if (!taken) return std::nullopt;
     page = *taken;
     if (page >= pages_.size()) pages_.resize(page + 1);
-    pages_[page].run = 0;
     for (size_t i = 1; i < owners.size(); ++i) pool_.retain(page);
   }
   if (where == Tail::kCopy) {
@@ -161,7 +160,6 @@ void PageTables::write_place(PageId id, uint32_t slot, const TokenPlace& place) 
 
 void PageTables::set_places(PageId id, std::span<const TokenPlace> places) {
   if (id >= pages_.size()) pages_.resize(id + 1);
-  pages_[id].run = 0;
   for (uint32_t slot = 0; slot < places.size(); ++slot) write_place(id, slot, places[slot]);
 }
 
@@ -254,7 +252,6 @@ void PageTables::fork(SeqId from_seq, SeqId to_seq, Pos from, Pos to) {
       continue;
     }
     if (gap) target.ordered = std::min(target.ordered, target.first + target.entries.size());
-    gap = live != entry.live;
     const auto end = target.entries.begin() + static_cast<std::ptrdiff_t>(held);
     const auto same = std::find_if(target.entries.begin(), end,
                                    [&](const TableEntry& e) { return e.page == entry.page; });

@@ -164,6 +164,14 @@ TEST_F(PageTablesTest, CoupledOwnersWithDifferentTailsGetAFreshPage) {
   EXPECT_EQ(pool.references(2), 2u);
 }
 
+TEST_F(PageTablesTest, CoupledOwnersThatSeeDifferentSlotsGetAFreshPage) {
+  add({0}, 8);
+  tables.fork(0, 1, 0, 5);
+  add({1, 0}, 1);  // slot 5 is free for sequence 1 only
+  EXPECT_EQ(table(0), (Entries{{0, 0xff}, {1, 0b1}}));
+  EXPECT_EQ(table(1), (Entries{{0, 0x1f}, {1, 0b1}}));
+}
+
 // Copies run before the step's writes, so a page written in this step cannot be copied.
 TEST_F(PageTablesTest, OwnersThatPartWithinAStepGetFreshPages) {
   add({0, 1}, 8);
@@ -200,6 +208,35 @@ TEST_F(PageTablesTest, SlidesPagesOutOfTheWindow) {
   EXPECT_EQ(pool.used(), 2u);
   tables.fork(0, 1);
   tables.slide(1, 1000);  // no window: nothing
+}
+
+TEST_F(PageTablesTest, PagesThatSlidOutKeepTheirNumbers) {
+  PageTables windowed(pool, 2, 40);
+  const auto add_pages = [&](SeqId seq, Pos pos, Pos count) {
+    const std::vector<SeqId> owner{seq};
+    for (Pos i = 0; i < count; ++i) ASSERT_TRUE(windowed.append(owner, {pos + i, 0, 0}, copies));
+  };
+  const auto full = [&](SeqId seq) { return windowed.full_pages(seq).entries.size(); };
+  add_pages(0, 0, 96);
+  windowed.slide(0, 1000);
+  EXPECT_EQ(windowed.tokens(0), 0u);
+  add_pages(0, 96, 32);
+  EXPECT_EQ(windowed.full_pages(0).first, 3u);
+  EXPECT_EQ(full(0), 1u);
+  // Cut back to what has slid out: the next page is not page 3.
+  windowed.remove(0, 50);
+  add_pages(0, 50, 32);
+  EXPECT_EQ(full(0), 0u);
+  windowed.remove(0, 0);
+  add_pages(0, 0, 32);
+  EXPECT_EQ(windowed.full_pages(0).first, 0u);
+  EXPECT_EQ(full(0), 1u);
+  // A page with a hole slides out: nobody can tell how many tokens were before.
+  add_pages(1, 0, 64);
+  windowed.remove(1, 10, 12);
+  windowed.slide(1, 71);
+  EXPECT_EQ(windowed.table(1).size(), 1u);
+  EXPECT_EQ(full(1), 0u);
 }
 
 TEST_F(PageTablesTest, FullPagesStopWhereTheOrderIsLost) {
@@ -341,6 +378,7 @@ TEST(KvStats, CountsEverySlotOnce) {
   for (Pos pos = 0; pos < 40; ++pos) ASSERT_TRUE(tables.append(owner, {pos, 0, 0}, copies));
   tables.fork(0, 1);
   tables.remove(0, 36);
+  tables.fork(0, 2, 0, 3);
   const PageId cached = *pool.take();
   KvStats stats;
   add_group(stats, pool, tables, 1000);

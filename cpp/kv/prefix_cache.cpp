@@ -135,7 +135,8 @@ PrefixCache::Node* PrefixCache::add_node(Node* parent, const Digest& digest, Pos
   node->pages.assign(groups_.size(), kNoPage);
   node->depth = parent ? parent->depth + 1 : 1;
   node->last = last;
-  node->recency = recency_.insert(parent ? parent->recency : recency_.end(), node.get());
+  // Leased at once: it gets its place before its parents when the lease ends.
+  node->recency = recency_.insert(recency_.end(), node.get());
   if (parent) {
     parent->children.push_back(node.get());
     if (parent->children.size() == 1) note_spare(parent, node.get());
@@ -233,6 +234,16 @@ size_t PrefixCache::evict(size_t group, size_t pages) {
     ++stats_.evictions;
   }
   return gained;
+}
+
+size_t PrefixCache::evictable(size_t group) const {
+  size_t pages = 0;
+  for (const auto& [digest, node] : nodes_) {
+    const PageId page = node->pages[group];
+    const bool alone = page != kNoPage && groups_[group].pool->references(page) == 1;
+    if (node->leases == 0 && alone) ++pages;
+  }
+  return pages;
 }
 
 void PrefixCache::clear() {

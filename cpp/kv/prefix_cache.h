@@ -97,6 +97,8 @@ class PrefixCache {
   // Makes the pool of `group` gain `pages` free pages by letting go of what was used least
   // recently. Returns how many it gained: fewer if leases or sequences hold the rest.
   size_t evict(size_t group, size_t pages);
+  // Pages that evict() could gain: held by nodes without a lease, and by nobody else.
+  size_t evictable(size_t group) const;
   // Lets go of everything that is not leased.
   void clear();
 
@@ -131,7 +133,7 @@ class PrefixCache {
 
   std::vector<Group> groups_;
   std::unordered_map<Digest, std::unique_ptr<Node>, DigestHash> nodes_;
-  std::list<Node*> recency_;  // least recently used first; children before their parents
+  std::list<Node*> recency_;  // least recently used first; unleased children before their parents
   // Per windowed group: nodes that may be spare (see is_spare()), in the order they became so.
   std::vector<std::deque<Digest>> spare_;
   std::vector<size_t> held_;

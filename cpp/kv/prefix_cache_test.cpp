@@ -102,6 +102,8 @@ TEST_F(PrefixCacheTest, RefusesADigestUnderAnotherParent) {
   EXPECT_EQ(lease.depth(), 1u);
   EXPECT_EQ(pool.references(page), 1u);
   pool.release(page);
+  const std::vector<Digest> mixed{chain("x")[0], chain("ab")[1]};
+  EXPECT_EQ(cache.peek(mixed), 1u);
 }
 
 TEST_F(PrefixCacheTest, EvictsLeavesLeastRecentlyUsedFirst) {
@@ -262,6 +264,15 @@ TEST_F(WindowedCacheTest, FillsInWhatItLetGo) {
   EXPECT_EQ(windowed.used(), 5u);
   EXPECT_EQ(cache.peek(chain("aby")), 2u);
   EXPECT_EQ(cache.peek(chain("abcdef")), 6u);
+}
+
+TEST_F(WindowedCacheTest, WhatWasFilledInBeforeAForkIsSpare) {
+  compute("abcdef");
+  EXPECT_EQ(cache.evict(1, 4), 4u);
+  compute("abcx");
+  EXPECT_EQ(cache.evict(1, 1), 1u);  // a
+  EXPECT_EQ(cache.stats().evictions, 0u);
+  EXPECT_EQ(cache.peek(chain("abcy")), 3u);
 }
 
 TEST_F(WindowedCacheTest, ReturnsEveryPage) {

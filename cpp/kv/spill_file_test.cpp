@@ -134,6 +134,9 @@ TEST_F(SpillFileTest, DropsWhatTheQueueCannotHold) {
   EXPECT_EQ(file->stats().dropped, 1u);
   EXPECT_TRUE(file->store(page(2, 2)));
   EXPECT_EQ(file->stats().records, 1u);
+  file->flush();
+  EXPECT_TRUE(file->store(page(3, 1)));  // the queue is empty again
+  EXPECT_EQ(file->stats().dropped, 1u);
 }
 
 TEST_F(SpillFileTest, DamageIsAMiss) {
