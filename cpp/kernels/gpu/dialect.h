@@ -14,6 +14,7 @@
 //   load_pair(array, at)  two neighbours of a shared array; `at` is even
 //   PM_UNROLL             before a loop whose indices must be constants (registers have no index)
 //   PM_UNROLL_2 PM_UNROLL_4   before a loop of loads: so many are under way at a time
+//   PM_SUBNORMALS         whether arithmetic keeps subnormal floats
 //   PM_BARRIER()          every thread of the block arrives; orders the block's memory
 //   PM_WARP_BARRIER()     the same for one warp (simdgroup) of 32
 //   PM_SHUFFLE_XOR(x, m)  the value of x in lane ^ m
@@ -23,7 +24,7 @@
 // threads of its warp or block: the emulator reports it when they are not.
 //
 // Sums of a warp are butterflies of xor shuffles, so that all three give the same bits. Kernels
-// must be compiled without fast-math: no flushed denormals, IEEE division and square root.
+// must be compiled without fast-math: division and square root are IEEE's.
 #pragma once
 
 namespace pm {

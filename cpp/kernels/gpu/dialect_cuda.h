@@ -6,6 +6,7 @@
 
 #define PM_DEVICE __device__ __forceinline__
 #define PM_NUMBER constexpr
+#define PM_SUBNORMALS true
 #define PM_COLLECTIVE __device__ __forceinline__ void
 #define PM_CALL(call) call
 #define PM_RETURN return

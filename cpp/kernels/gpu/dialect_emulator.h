@@ -10,6 +10,7 @@
 
 #define PM_DEVICE inline
 #define PM_NUMBER inline constexpr
+#define PM_SUBNORMALS true
 #define PM_COLLECTIVE inline ::pm::emulator::Routine
 #define PM_CALL(call) co_await call
 #define PM_RETURN co_return

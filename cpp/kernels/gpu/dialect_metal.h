@@ -6,6 +6,7 @@
 
 #define PM_DEVICE inline
 #define PM_NUMBER constant constexpr
+#define PM_SUBNORMALS false
 #define PM_COLLECTIVE inline void
 #define PM_CALL(call) call
 #define PM_RETURN return

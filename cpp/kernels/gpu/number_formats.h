@@ -28,14 +28,23 @@ PM_DEVICE Pair decode_int8_pair(uint32_t half_word) {
 }
 
 // The code in the top byte, as a float's sign, exponent and first mantissa bits. E4M3's subnormals
-// become float's: the product is exact as long as those are not flushed.
+// become float's and the product brings both to size, exactly. Where the device flushes subnormals,
+// they are read with an exponent of their own and a leading one that goes off again.
+template <bool kHasSubnormals>
 PM_DEVICE float decode_fp8_top(uint32_t word) {
   const uint32_t bits = static_cast<uint32_t>(static_cast<int32_t>(word) >> 4) & 0x87f00000u;
-  return float_of(bits) * 1329227995784915872903807060280344576.0f;  // 2^120
+  if (kHasSubnormals) return float_of(bits) * 1329227995784915872903807060280344576.0f;  // 2^120
+  const uint32_t sign = bits & 0x80000000u;
+  const uint32_t size = bits & 0x07f00000u;
+  const bool subnormal = size < 0x00800000u;
+  const float large = float_of(size + ((subnormal ? 121u : 120u) << 23));
+  return float_of(sign | bits_of(subnormal ? large - 0.015625f : large));  // 2^-6
 }
 
+template <bool kHasSubnormals>
 PM_DEVICE Pair decode_fp8_pair(uint32_t half_word) {
-  return {decode_fp8_top(half_word << 24), decode_fp8_top(half_word << 16 & 0xff000000u)};
+  return {decode_fp8_top<kHasSubnormals>(half_word << 24),
+          decode_fp8_top<kHasSubnormals>(half_word << 16 & 0xff000000u)};
 }
 
 // Elements 2 * at and 2 * at + 1 of a block of `kType`.
@@ -45,7 +54,8 @@ PM_DEVICE Pair load_elements(Global<const uint8_t> block, uint32_t at) {
     return decode_bf16_pair(reinterpret_cast<Global<const uint32_t>>(block)[at]);
   }
   const uint32_t half_word = reinterpret_cast<Global<const uint16_t>>(block)[at];
-  return kType == kTypeInt8 ? decode_int8_pair(half_word) : decode_fp8_pair(half_word);
+  return kType == kTypeInt8 ? decode_int8_pair(half_word)
+                            : decode_fp8_pair<PM_SUBNORMALS>(half_word);
 }
 
 PM_DEVICE uint32_t encode_bf16(float value) {

@@ -20,9 +20,11 @@ TEST(GpuFormats, EveryPairOfCodesDecodesAsOnTheCpu) {
   for (uint32_t code = 0; code < 0x10000; ++code) {
     const auto low = static_cast<uint8_t>(code);
     const auto high = static_cast<uint8_t>(code >> 8);
-    const gpu::Pair fp8 = gpu::decode_fp8_pair(code);
-    expect_same(fp8.x, e4m3_to_float(low), code);
-    expect_same(fp8.y, e4m3_to_float(high), code);
+    for (const gpu::Pair fp8 :
+         {gpu::decode_fp8_pair<true>(code), gpu::decode_fp8_pair<false>(code)}) {
+      expect_same(fp8.x, e4m3_to_float(low), code);
+      expect_same(fp8.y, e4m3_to_float(high), code);
+    }
     const gpu::Pair int8 = gpu::decode_int8_pair(code);
     expect_same(int8.x, static_cast<int8_t>(low), code);
     expect_same(int8.y, static_cast<int8_t>(high), code);
