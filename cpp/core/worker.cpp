@@ -56,7 +56,11 @@ void Worker::loop() {
       job = std::move(jobs_.front());
       jobs_.pop_front();
     }
-    job();
+    try {
+      job();
+    } catch (...) {
+      // A job answers for itself; one that could not (memory is short) must not end the process.
+    }
   }
 }
 

@@ -240,8 +240,9 @@ size_t PrefixCache::evictable(size_t group) const {
   size_t pages = 0;
   for (const auto& [digest, node] : nodes_) {
     const PageId page = node->pages[group];
-    const bool alone = page != kNoPage && groups_[group].pool->references(page) == 1;
-    if (node->leases == 0 && alone) ++pages;
+    if (page == kNoPage || groups_[group].pool->references(page) > 1) continue;
+    // A long sequence leaves pages behind that slid out of its window: leased, and yet spare.
+    if (node->leases == 0 || (groups_[group].window && is_spare(*node, group))) ++pages;
   }
   return pages;
 }

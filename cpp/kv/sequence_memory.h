@@ -62,6 +62,8 @@ class SequenceMemory {
   // Offers the full pages of `seq` to others; `chain`: its digests so far.
   virtual void publish_prefix(SeqId /*seq*/, std::span<const Digest> /*chain*/) {}
 
+  // No sequence runs: a moment to give memory back.
+  virtual void on_idle() {}
   // Saves prefixes to files and brings them back; null without a prefix cache.
   virtual PrefixStore* prefix_store() { return nullptr; }
 

@@ -146,7 +146,11 @@ bool SpillFile::store(KvRecord record) {
 }
 
 void SpillFile::write_slot(uint64_t slot, const KvRecord& record) {
-  if (file_->write_at(slot * slot_bytes_, encode_record(layout_, record))) return;
+  try {
+    if (file_->write_at(slot * slot_bytes_, encode_record(layout_, record))) return;
+  } catch (const std::bad_alloc&) {
+    // Not written.
+  }
   std::lock_guard lock(mutex_);
   failures_.push_back(record.digest);
   if (wake_) wake_();
@@ -166,12 +170,16 @@ bool SpillFile::fetch(const Digest& digest) {
 }
 
 void SpillFile::read_slot(uint64_t slot, const Digest& digest, size_t bytes) {
-  std::vector<uint8_t> buffer(bytes);
   Fetched answer{digest, std::nullopt};
-  if (const auto got = file_->read_at(slot * slot_bytes_, buffer)) {
-    auto record = decode_record(layout_, std::span(buffer).first(got.value()));
-    // Another record may have got the slot meanwhile.
-    if (record && record.value().digest == digest) answer.record = std::move(record).value();
+  try {
+    std::vector<uint8_t> buffer(bytes);
+    if (const auto got = file_->read_at(slot * slot_bytes_, buffer)) {
+      auto record = decode_record(layout_, std::span(buffer).first(got.value()));
+      // Another record may have got the slot meanwhile.
+      if (record && record.value().digest == digest) answer.record = std::move(record).value();
+    }
+  } catch (const std::bad_alloc&) {
+    // A miss.
   }
   std::lock_guard lock(mutex_);
   answers_.push_back(std::move(answer));

@@ -20,7 +20,10 @@ Error no_prefix_cache() {
 
 Status write_pages(const std::string& path, const RecordLayout& layout,
                    const std::vector<KvRecord>& pages) {
-  auto file = SavedFileWriter::create(path, layout, {{{0, pages.size()}}, {}});
+  SavedHead head;
+  head.groups.resize(layout.page_bytes.size());
+  head.groups[0].pages = pages.size();  // a record holds the page of every group
+  auto file = SavedFileWriter::create(path, layout, head);
   if (!file) return file.error();
   for (const KvRecord& page : pages) PM_TRY(file.value().add(page));
   return file.value().commit();
@@ -40,6 +43,14 @@ Result<std::vector<KvRecord>> read_pages(const std::string& path, const RecordLa
   return pages;
 }
 
+Error answer_too_long(size_t context, size_t needed) {
+  return {ErrorCode::kContextOverflow,
+          "expected a tool result that leaves room in the context of " + std::to_string(context) +
+              " tokens, found " + std::to_string(needed) + " tokens with it"};
+}
+
+// How long a sequence that waits for its tool keeps pages that others wait for.
+constexpr double kToolPatienceMs = 20;
 constexpr double kMemoryReportMs = 100;
 
 DigestChain digest_prompt(const Digest& root, const Prompt& prompt) {
@@ -59,9 +70,9 @@ Result<T> without_throwing(Work work) {
   try {
     return work();
   } catch (const std::bad_alloc&) {
-    return Error{ErrorCode::kOutOfMemory, "out of memory while preparing the prompt"};
+    return Error{ErrorCode::kOutOfMemory, "out of memory off the engine thread"};
   } catch (const std::exception& e) {
-    return Error{ErrorCode::kInternal, std::string("preparing the prompt: ") + e.what()};
+    return Error{ErrorCode::kInternal, e.what()};
   }
 }
 
@@ -165,19 +176,9 @@ void Engine::loop() {
   while (wait_for_work()) {
     auto commands = take_commands();
     for (auto& command : commands) {
-      std::visit([this](auto& c) { apply(c); }, command);
+      guarded([&] { std::visit([this](auto& c) { apply(c); }, command); });
     }
-    check_budgets();
-    remove_retired();
-    if (!job_waits()) admit();
-    admit_answers();
-    run_jobs();
-    step();
-    remove_retired();
-    // Again: what the step freed must be given on before this thread may go to sleep. Jobs that
-    // wait for a slot were there first.
-    if (!job_waits()) admit();
-    admit_answers();
+    guarded([this] { turn(); });
     publish();
   }
   // Stopped: every live request, and every one still in the inbox, gets its terminal event.
@@ -189,6 +190,43 @@ void Engine::loop() {
   jobs_.clear();
   remove_retired();
   publish();
+}
+
+void Engine::turn() {
+  check_budgets();
+  remove_retired();
+  give_memory();
+  run_jobs();
+  step();
+  remove_retired();
+  // Again: what the step freed must be given on before this thread may go to sleep.
+  give_memory();
+}
+
+// Whatever the work throws (memory is short) ends the requests, not the process.
+template <typename Work>
+void Engine::guarded(Work work) {
+  try {
+    work();
+  } catch (const std::bad_alloc&) {
+    fail_all({ErrorCode::kOutOfMemory, "out of memory on the engine thread"});
+  } catch (const std::exception& e) {
+    fail_all({ErrorCode::kInternal, std::string("engine thread: ") + e.what()});
+  }
+}
+
+void Engine::fail_all(const Error& error) {
+  for (auto& sequence : sequences_) fail(*sequence, error);
+  remove_retired();
+}
+
+// Answers first: their sequences are older than those that wait. Jobs that wait for a slot were
+// there before new sequences.
+void Engine::give_memory() {
+  admit_answers();
+  remove_retired();
+  if (!job_waits()) admit();
+  remove_retired();
 }
 
 bool Engine::runnable() const {
@@ -207,10 +245,20 @@ bool Engine::job_waits() const {
 
 std::optional<Clock::time_point> Engine::next_deadline() const {
   std::optional<Clock::time_point> next;
-  for (const auto& sequence : sequences_) {
-    if (sequence->request->budget_ms <= 0) continue;
-    const auto deadline = budget_deadline(*sequence->request);
+  const auto consider = [&next](Clock::time_point deadline) {
     if (!next || deadline < *next) next = deadline;
+  };
+  const bool somebody_waits = std::any_of(sequences_.begin(), sequences_.end(), [](const auto& s) {
+    return s->phase == Phase::kWaiting;
+  });
+  const auto patience = std::chrono::duration_cast<Clock::duration>(
+      std::chrono::duration<double, std::milli>(kToolPatienceMs));
+  for (const auto& sequence : sequences_) {
+    if (sequence->request->budget_ms > 0) consider(budget_deadline(*sequence->request));
+    const bool may_give_way = sequence->phase == Phase::kToolWait && sequence->seq >= 0;
+    if (somebody_waits && may_give_way && runner_->memory().grows()) {
+      consider(sequence->tool_wait_start + patience);
+    }
   }
   return next;
 }
@@ -334,9 +382,7 @@ void Engine::apply(ToolTokens& command) {
   sequence->answer.insert(sequence->answer.begin(), sequence->next_token);
   sequence->phase = Phase::kAnswerWait;
   if (sequence->seq >= 0) return;
-  // Preempted while the tool ran: it starts anew, with the answer at its end.
-  begin_answer(*sequence);
-  sequence->phase = Phase::kWaiting;
+  restart_with_answer(*sequence);  // preempted while the tool ran
 }
 
 void Engine::apply(NewJob& command) {
@@ -345,7 +391,10 @@ void Engine::apply(NewJob& command) {
 
 void Engine::apply(Capture& command) {
   PrefixStore& store = *runner_->memory().prefix_store();
-  auto pages = std::make_shared<std::vector<KvRecord>>(store.capture(command.chain.pages()));
+  auto captured =
+      without_throwing<std::vector<KvRecord>>([&] { return store.capture(command.chain.pages()); });
+  if (!captured) return command.done(captured.error());
+  auto pages = std::make_shared<std::vector<KvRecord>>(std::move(captured).value());
   disk_lane_.post([layout = store.layout(), pages, path = command.path, done = command.done] {
     const auto written = without_throwing<void>([&] { return write_pages(path, layout, *pages); });
     if (!written) return done(written.error());
@@ -393,10 +442,11 @@ size_t Engine::tokens_to_reserve(const Sequence& sequence, size_t next) const {
 void Engine::admit() {
   for (auto& sequence : sequences_) {
     if (sequence->phase != Phase::kWaiting) continue;
-    if (free_slots_.empty()) return;
     if (computed_by_another(*sequence)) continue;  // soon it need not compute that itself
     if (runner_->memory().fetch_prefix(sequence->lookup())) continue;  // the disk wakes us
-    if (!admit_one(*sequence, free_slots_.back())) {
+    bool admitted = !free_slots_.empty() && admit_one(*sequence, free_slots_.back());
+    while (!admitted && preempt_idle()) admitted = admit_one(*sequence, free_slots_.back());
+    if (!admitted) {
       if (!nothing_runs()) return;
       fail(*sequence, pool_too_small());
       continue;
@@ -418,8 +468,7 @@ void Engine::admit() {
 bool Engine::admit_one(Sequence& sequence, SeqId slot) {
   SequenceMemory& memory = runner_->memory();
   const auto lookup = sequence.lookup();
-  // What was found is whole pages from the start; a window may make it fewer than asked for.
-  size_t found = memory.adopt_prefix(slot, lookup) * kPageTokens;
+  const size_t found = adopt_prefix(sequence, slot) * kPageTokens;
   const size_t prompt = sequence.prompt_tokens();
   bool fits = true;
   if (memory.grows()) {
@@ -446,17 +495,31 @@ bool Engine::admit_one(Sequence& sequence, SeqId slot) {
   return true;
 }
 
+// Starts `slot` with the known pages of the prompt; a page count after which it can go on.
+size_t Engine::adopt_prefix(const Sequence& sequence, SeqId slot) {
+  SequenceMemory& memory = runner_->memory();
+  const auto lookup = sequence.lookup();
+  size_t pages = sequence.usable_pages(memory.find_prefix(lookup));
+  for (;;) {
+    const size_t found = memory.adopt_prefix(slot, lookup.first(pages));
+    // A window may make it fewer than were asked for.
+    pages = sequence.usable_pages(found);
+    if (pages == found) return found;
+    memory.release(slot);
+  }
+}
+
 // A sequence that runs is about to compute pages this one needs and nobody has yet.
 bool Engine::computed_by_another(const Sequence& sequence) const {
   const auto wanted = sequence.lookup();
   if (wanted.empty()) return false;
-  const size_t known = runner_->memory().find_prefix(wanted);
+  const size_t known = sequence.usable_pages(runner_->memory().find_prefix(wanted));
   return std::any_of(sequences_.begin(), sequences_.end(), [&](const auto& other) {
     if (other->phase != Phase::kPrefill || !other->chain) return false;
     const auto pages = other->chain->pages();
-    const auto common = static_cast<size_t>(
+    const auto common = sequence.usable_pages(static_cast<size_t>(
         std::mismatch(wanted.begin(), wanted.end(), pages.begin(), pages.end()).first -
-        wanted.begin());
+        wanted.begin()));
     return common > known && other->kv_tokens < common * kPageTokens;
   });
 }
@@ -472,10 +535,7 @@ void Engine::admit_answers() {
     if (sequence->phase != Phase::kAnswerWait) continue;
     const size_t needed = sequence->kv_tokens + sequence->answer.size();
     if (needed >= context) {
-      fail(*sequence,
-           {ErrorCode::kContextOverflow,
-            "expected a tool result that leaves room in the context of " + std::to_string(context) +
-                " tokens, found " + std::to_string(needed) + " tokens with it"});
+      fail(*sequence, answer_too_long(context, needed));
       continue;
     }
     const size_t room = tokens_to_reserve(*sequence, sequence->answer.size() + 1);
@@ -545,8 +605,21 @@ bool Engine::preempt_for(const Sequence& s) {
   for (auto it = sequences_.rbegin(); it != sequences_.rend() && it->get() != &s; ++it) {
     Sequence& other = **it;
     if (other.seq < 0 || !runner_->memory().grows()) continue;
-    if (other.phase == Phase::kAnswerWait) continue;  // about to go on
     preempt(other);
+    return true;
+  }
+  return false;
+}
+
+// Preempts the latest sequence whose tool takes its time: others wait, and it might wait for one of
+// them itself.
+bool Engine::preempt_idle() {
+  if (!runner_->memory().grows()) return false;
+  for (auto it = sequences_.rbegin(); it != sequences_.rend(); ++it) {
+    Sequence& s = **it;
+    if (s.phase != Phase::kToolWait || s.seq < 0) continue;
+    if (ms_since(s.tool_wait_start) < kToolPatienceMs) continue;
+    preempt(s);
     return true;
   }
   return false;
@@ -557,8 +630,19 @@ void Engine::preempt(Sequence& s) {
   free_slots_.push_back(s.seq);
   s.seq = -1;
   s.rewind();
-  if (s.phase != Phase::kToolWait) s.phase = Phase::kWaiting;
   ++stats_.preemptions;
+  if (s.phase == Phase::kToolWait) return;
+  if (s.phase == Phase::kAnswerWait) return restart_with_answer(s);
+  s.phase = Phase::kWaiting;
+}
+
+// A preempted sequence starts anew with the tool's answer at its end.
+void Engine::restart_with_answer(Sequence& s) {
+  begin_answer(s);
+  s.phase = Phase::kWaiting;
+  const size_t context = runner_->context_tokens();
+  const size_t needed = s.prompt_tokens();
+  if (needed >= context) fail(s, answer_too_long(context, needed));
 }
 
 void Engine::run_jobs() {
@@ -773,6 +857,7 @@ void Engine::publish() {
   stats_.waiting = 0;
   for (const auto& s : sequences_) ++(s->seq >= 0 ? stats_.running : stats_.waiting);
   // Counting pages costs time: at times, and always before this thread goes to sleep.
+  if (stats_.running == 0) runner_->memory().on_idle();
   if (stats_.running == 0 || ms_since(memory_measured_) > kMemoryReportMs) measure_memory();
   stats_cell_.write(stats_);
   if (!events_.empty()) sink_(std::exchange(events_, {}));

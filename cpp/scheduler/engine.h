@@ -119,6 +119,11 @@ class Engine {
 
   bool post(Command command);
   void loop();
+  void turn();
+  template <typename Work>
+  void guarded(Work work);
+  void give_memory();
+  void fail_all(const Error& error);
   bool wait_for_work();
   std::deque<Command> take_commands();
 
@@ -137,6 +142,7 @@ class Engine {
   void check_budgets();
   void admit();
   bool admit_one(Sequence& sequence, SeqId slot);
+  size_t adopt_prefix(const Sequence& sequence, SeqId slot);
   bool computed_by_another(const Sequence& sequence) const;
   void admit_answers();
   void begin_answer(Sequence& sequence);
@@ -144,7 +150,9 @@ class Engine {
   bool nothing_runs() const;
   Error pool_too_small() const;
   bool preempt_for(const Sequence& sequence);
+  bool preempt_idle();
   void preempt(Sequence& sequence);
+  void restart_with_answer(Sequence& sequence);
   void publish_prefixes();
   void run_jobs();
   void step();

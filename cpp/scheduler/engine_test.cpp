@@ -77,7 +77,9 @@ class FakeRunner final : public ModelRunner {
 
   Result<MediaStep> decode_media(SeqId seq, const MediaEmbedding& media, size_t offset, Pos pos,
                                  size_t budget) override {
-    const size_t count = std::min(budget, media.token_count - offset);
+    const size_t count =
+        media.divisible ? std::min(budget, media.token_count - offset) : media.token_count;
+    EXPECT_TRUE(media.divisible || offset == 0);
     if (pos == 0) shared_->texts[seq].clear();
     shared_->texts[seq].append(count, '#');
     return MediaStep{count, pos + static_cast<Pos>(count)};
@@ -172,14 +174,17 @@ class ArgmaxSampler final : public TokenSampler {
 
 class FakePreparer final : public PromptPreparer {
  public:
+  size_t media_tokens = 10;
+
   Result<PreparedPrompt> prepare(const Request& request) override {
     if (request.messages == "throw") throw std::runtime_error("a preparer that throws");
     if (request.messages == "bad") return Error{ErrorCode::kInvalidRequest, "bad prompt"};
     PreparedPrompt prepared;
     if (!request.media.empty()) {
       auto media = std::make_shared<MediaEmbedding>();
-      media->token_count = 10;
-      media->positions = 10;
+      media->token_count = media_tokens;
+      media->positions = static_cast<Pos>(media_tokens);
+      media->divisible = media_tokens <= 10;
       media->digest = digest_of(request.media[0].data);
       prepared.prompt.push_back({{}, std::move(media)});
     }
@@ -203,7 +208,7 @@ class EngineTest : public ::testing::Test {
     config.max_requests = slots;
     config.limits = limits;
     engine_ = std::make_unique<Engine>(std::make_unique<FakeRunner>(shared_, slots, context),
-                                       std::make_shared<FakePreparer>(), config,
+                                       preparer_, config,
                                        [this](EventBatch&& events) { collect(std::move(events)); });
   }
 
@@ -262,6 +267,7 @@ class EngineTest : public ::testing::Test {
     shared_->changed.notify_all();
   }
 
+  std::shared_ptr<FakePreparer> preparer_ = std::make_shared<FakePreparer>();
   std::shared_ptr<FakeRunner::Shared> shared_ = std::make_shared<FakeRunner::Shared>();
   std::mutex mutex_;
   std::condition_variable arrived_;
@@ -576,7 +582,57 @@ TEST_F(EngineTest, RequestsThatArriveTogetherComputeACommonPrefixOnce) {
   EXPECT_EQ(engine_->stats().prefix_hit_tokens, 7 * 320);
 }
 
-// A medium that must be evaluated at once is never entered in the middle.
+// A prefix may be known up to the middle of a medium that must be evaluated at once: the hit ends
+// before it.
+TEST_F(EngineTest, AnIndivisibleMediumIsNeverEnteredInTheMiddle) {
+  shared_->pool_tokens = 4096;
+  preparer_->media_tokens = 100;
+  start(2, 1024);
+  for (RequestId id = 1; id <= 2; ++id) {
+    // The page behind the medium differs, the pages inside it are the same.
+    auto r = request(id, id == 1 ? "first>one" : "other>two");
+    r->media.push_back({});
+    engine_->submit(r);
+    wait_terminal(static_cast<size_t>(id));
+  }
+  EXPECT_EQ(text_of(1), "one");
+  EXPECT_EQ(text_of(2), "two");
+  EXPECT_EQ(terminal_of(2).usage.cached_tokens, 0);
+}
+
+// A tool that takes long, or that asks the same engine itself, must not hold the only slot.
+TEST_F(EngineTest, ASlowToolGivesWayToThoseWhoWait) {
+  shared_->pool_tokens = 4096;
+  start(1, 180);
+  engine_->submit(request(1, ">a<tool_call>{}</tool_call>b"));
+  wait_for([](const auto& events) {
+    return std::any_of(events.begin(), events.end(),
+                       [](const Event& e) { return e.type == EventType::kToolCall; });
+  });
+  engine_->submit(request(2, ">inner"));
+  wait_terminal(1);
+  EXPECT_EQ(text_of(2), "inner");
+  engine_->tool_result(1, "call_1_0", "result");
+  wait_terminal(2);
+  EXPECT_EQ(text_of(1), "ab");
+}
+
+TEST_F(EngineTest, AToolAnswerToAPreemptedRunMustFitTheContext) {
+  shared_->pool_tokens = 4096;
+  start(1, 60);
+  engine_->submit(request(1, ">a<tool_call>{}</tool_call>b"));
+  wait_for([](const auto& events) {
+    return std::any_of(events.begin(), events.end(),
+                       [](const Event& e) { return e.type == EventType::kToolCall; });
+  });
+  engine_->submit(request(2, ">x"));
+  wait_terminal(1);
+  engine_->tool_result(1, "call_1_0", std::string(100, 'r'));
+  wait_terminal(2);
+  EXPECT_EQ(terminal_of(1).error.code, ErrorCode::kContextOverflow);
+}
+
+// The same for what a prompt looks up.
 TEST(SequenceTest, LookupStopsBeforeAnIndivisibleMedium) {
   auto sequence = Sequence(std::make_shared<Request>());
   auto media = std::make_shared<MediaEmbedding>();

@@ -37,15 +37,19 @@ void Sequence::consumed_next_token() {
 
 std::span<const Digest> Sequence::lookup() const {
   if (!chain) return {};
-  auto pages = chain->lookup();
+  const auto pages = chain->lookup();
+  return pages.first(usable_pages(pages.size()));
+}
+
+size_t Sequence::usable_pages(size_t pages) const {
   for (bool inside = true; inside;) {
     inside = false;
     size_t start = 0;
-    const size_t cut = pages.size() * kPageTokens;
+    const size_t cut = pages * kPageTokens;
     for (const PromptChunk& part : prompt) {
       const size_t end = start + part.size();
       if (part.media && !part.media->divisible && start < cut && cut < end) {
-        pages = pages.first(start / kPageTokens);
+        pages = start / kPageTokens;
         inside = true;
         break;
       }

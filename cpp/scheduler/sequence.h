@@ -68,9 +68,11 @@ struct Sequence {
   void consumed(size_t tokens);
   // The token that was sampled last is in the KV cache.
   void consumed_next_token();
-  // Page digests to look for: all but the page of the last token, which must be evaluated, and
-  // nothing that ends inside a medium that cannot be divided.
+  // Page digests to look for: all but the page of the last token, which must be evaluated.
   std::span<const Digest> lookup() const;
+  // The most pages, at most `pages`, that the prompt can be continued after: no page boundary lies
+  // inside a medium that cannot be divided.
+  size_t usable_pages(size_t pages) const;
   // The first `tokens` of the prompt are in the KV cache already.
   void skip(size_t tokens);
   // Everything is to be evaluated again. A token that was sampled is part of it.

@@ -72,6 +72,7 @@ Result<std::shared_ptr<MediaEncoder>> MediaEncoder::load(std::shared_ptr<Model> 
                        log.reason("llama.cpp gave no reason")};
     }
     encoder.reset(new MediaEncoder(model, context, options.media_cache_bytes));
+    encoder->projector_ = sample_file(options.mmproj);
     return {};
   });
   if (!status) return status.error();
@@ -193,8 +194,9 @@ Result<std::shared_ptr<const MediaEmbedding>> MediaEncoder::encode_chunk(
   const size_t width = static_cast<size_t>(llama_model_n_embd_inp(model_->get()));
   const float* values = mtmd_get_output_embd(context_.get());
   embedding->values.assign(values, values + embedding->token_count * width);
-  embedding->digest =
-      digest_of({reinterpret_cast<const uint8_t*>(cache_key.data()), cache_key.size()});
+  std::vector<uint8_t> name(cache_key.begin(), cache_key.end());
+  name.insert(name.end(), projector_.bytes.begin(), projector_.bytes.end());
+  embedding->digest = digest_of(name);
   embedding->positions = mtmd_input_chunk_get_n_pos(chunk);
   embedding->divisible =
       !mtmd_decode_use_non_causal(context_.get(), chunk) && !mtmd_decode_use_mrope(context_.get());

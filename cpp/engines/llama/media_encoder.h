@@ -84,6 +84,7 @@ class MediaEncoder {
 
   std::shared_ptr<Model> model_;
   std::unique_ptr<mtmd_context, FreeContext> context_;
+  Digest projector_;  // of the file: what it makes of an image
   EncoderCache cache_;
 };
 

@@ -1,6 +1,7 @@
 #include "engines/llama/model.h"
 
 #include <algorithm>
+#include <fstream>
 
 #include "engines/llama/backend.h"
 
@@ -26,6 +27,28 @@ bool on_progress(float fraction, void* user_data) {
 }
 
 }  // namespace
+
+Digest sample_file(const std::string& path) {
+  constexpr uint64_t kHead = 1 << 20;  // a GGUF's metadata and most of its tensor list
+  constexpr uint64_t kPiece = 4096;
+  constexpr uint64_t kPieces = 256;
+  std::ifstream file(path, std::ios::binary | std::ios::ate);
+  const auto size = file ? static_cast<uint64_t>(file.tellg()) : 0;
+  std::vector<uint8_t> bytes;
+  const auto add = [&](uint64_t at, uint64_t count) {
+    const size_t start = bytes.size();
+    bytes.resize(start + static_cast<size_t>(std::min(count, size - at)));
+    file.seekg(static_cast<std::streamoff>(at));
+    file.read(reinterpret_cast<char*>(bytes.data() + start),
+              static_cast<std::streamsize>(bytes.size() - start));
+  };
+  for (int shift = 0; shift < 64; shift += 8) bytes.push_back(static_cast<uint8_t>(size >> shift));
+  if (size > 0) add(0, kHead);
+  for (uint64_t i = 0; size > kHead && i < kPieces; ++i) {
+    add(kHead + (size - kHead) / kPieces * i, kPiece);
+  }
+  return digest_of(bytes);
+}
 
 Model::Model(llama_model* model)
     : model_(model),
@@ -73,6 +96,7 @@ Result<std::shared_ptr<Model>> Model::load(const LoadOptions& options) {
                    "llama.cpp could not load the model: " + log.reason("no reason given")};
     }
     loaded.reset(new Model(model));
+    loaded->digest_ = sample_file(options.model);
     if (llama_vocab_type(loaded->vocab_) == LLAMA_VOCAB_TYPE_NONE) {
       return Error{ErrorCode::kModelInvalid, "expected a model with a vocabulary, found none"};
     }
@@ -140,15 +164,6 @@ std::vector<std::string> Model::split_inside_tags(const std::string& text) const
     from = cut;
   }
   return pieces;
-}
-
-Digest Model::digest() const {
-  char description[128] = "";
-  llama_model_desc(model_.get(), description, sizeof description);
-  const std::string text = metadata("general.name") + '\n' + description + '\n' +
-                           std::to_string(llama_model_n_params(model_.get())) + '\n' +
-                           std::to_string(llama_model_size(model_.get()));
-  return digest_of({reinterpret_cast<const uint8_t*>(text.data()), text.size()});
 }
 
 std::string Model::metadata(const std::string& key) const {

@@ -42,6 +42,9 @@ struct LoadOptions {
   std::function<void(float)> on_progress;
 };
 
+// Tells model files apart without reading them whole: size, beginning, and samples of the rest.
+Digest sample_file(const std::string& path);
+
 class Model {
  public:
   // Validates the file, then loads it.
@@ -65,7 +68,7 @@ class Model {
   // Bytes of the vocabulary's longest token.
   size_t longest_piece() const { return longest_piece_; }
   // Tells this model from others, for keys and values that are kept.
-  Digest digest() const;
+  const Digest& digest() const { return digest_; }
   // Value of a metadata key, or "".
   std::string metadata(const std::string& key) const;
 
@@ -78,6 +81,7 @@ class Model {
     void operator()(llama_model* model) const { llama_model_free(model); }
   };
   std::unique_ptr<llama_model, Free> model_;
+  Digest digest_;
   const llama_vocab* vocab_;
   size_t vocab_size_;
   // Tags that are single control tokens in this vocabulary; at most four.

@@ -93,13 +93,16 @@ Status PagedCache::init(const PagedConfig& config) {
         offset += format_.bytes() << shift;
       }
     }
-    if (!window_of(layers)) {
+    // A window's pool suffices for any length once it holds a whole window.
+    if (pages[g] < pages_for(g, config.context_tokens) || !window_of(layers)) {
       capacity_tokens_ = std::min(capacity_tokens_, pages[g] * kPageTokens);
     }
   }
   for (auto& promise : promises_) promise.assign(count, 0);
+  const bool long_context = config.context_tokens > shape_.trained_context;
   const std::string format = std::to_string(static_cast<int>(config.k_type)) + "/" +
-                             std::to_string(static_cast<int>(config.v_type));
+                             std::to_string(static_cast<int>(config.v_type)) +
+                             (long_context ? "/long" : "");
   const std::string_view model(reinterpret_cast<const char*>(config.model.bytes.data()),
                                config.model.bytes.size());
   root_ = pm::chain_root({model, format, "", ""});
@@ -120,8 +123,12 @@ Status PagedCache::init_prefixes(const PagedConfig& config) {
     cached.push_back({&group.pool, window_of(shape_.groups[g])});
   }
   prefixes_ = std::make_unique<PrefixCache>(std::move(cached));
-  prefix_pages_ = std::make_unique<PrefixPages>(*prefixes_, std::move(groups),
-                                                static_cast<PageBytes&>(*this), std::move(layout));
+  prefix_pages_ =
+      std::make_unique<PrefixPages>(*prefixes_, std::move(groups), static_cast<PageBytes&>(*this),
+                                    std::move(layout), [this](size_t g) {
+                                      const size_t free = groups_[g]->pool.free();
+                                      return free - std::min(free, promised_beyond_held(g));
+                                    });
   if (!config.spill) return {};
   auto spill = PrefixSpill::open(*config.spill, *prefix_pages_);
   if (!spill) return spill.error();
@@ -198,7 +205,14 @@ void PagedCache::copy_pages(size_t group) {
 void PagedCache::remove(SeqId seq, Pos from, Pos to) {
   for (auto& group : groups_) group->tables.remove(seq, from, to);
   PrefixCache::Lease& lease = leases_[static_cast<size_t>(seq)];
-  if (groups_[0]->tables.tokens(seq) < lease.depth() * kPageTokens) lease.reset();
+  if (longest_group().tables.tokens(seq) < lease.depth() * kPageTokens) lease.reset();
+}
+
+const PagedCache::Group& PagedCache::longest_group() const {
+  for (size_t g = 0; g < groups_.size(); ++g) {
+    if (!window_of(shape_.groups[g])) return *groups_[g];
+  }
+  return *groups_[0];
 }
 
 void PagedCache::fork(SeqId from_seq, SeqId to_seq, Pos from, Pos to) {
@@ -238,7 +252,9 @@ size_t PagedCache::promised_beyond_held(size_t group) const {
 
 size_t PagedCache::reserved() const {
   size_t tokens = 0;
-  for (const auto& promise : promises_) tokens += promise[0] * kPageTokens;
+  for (const auto& promise : promises_) {
+    tokens += *std::max_element(promise.begin(), promise.end()) * kPageTokens;
+  }
   return std::min(tokens, capacity_tokens_);
 }
 
@@ -250,8 +266,14 @@ bool PagedCache::reserve(SeqId seq, size_t tokens) {
     const size_t wanted = pages_for(g, tokens);
     if (wanted <= has) continue;
     const size_t needed = promised_beyond_held(g) + (wanted - has);
-    if (group.pool.free() < needed && prefixes_) prefixes_->evict(g, needed - group.pool.free());
-    if (group.pool.free() < needed) return false;
+    const size_t missing = needed - std::min(needed, group.pool.free());
+    if (missing > 0) {
+      // Only if it helps: a request that waits must not wipe out what others may continue from.
+      if (!prefixes_ || prefixes_->evictable(g) < missing) return false;
+      prefixes_->evict(g, missing);
+    }
+    // Memory is taken here, not in the middle of a step.
+    if (!group.pool.commit(needed)) return false;
   }
   for (size_t g = 0; g < groups_.size(); ++g) {
     promise[g] = pages_for(g, tokens);
@@ -305,6 +327,10 @@ void PagedCache::publish_prefix(SeqId seq, std::span<const Digest> chain) {
     }
     if (last < 0 || !prefixes_->insert(lease, chain[depth], pages, last)) return;
   }
+}
+
+void PagedCache::on_idle() {
+  for (auto& group : groups_) group->pool.trim(size_t{1} << group->pool.slab_shift());
 }
 
 std::vector<PoolPicture> PagedCache::pictures() const {

@@ -77,7 +77,7 @@ class PagedCache final : public SequenceMemory, private PageBytes {
   Digest chain_root() const override { return root_; }
   size_t find_prefix(std::span<const Digest> chain) const override;
   bool fetch_prefix(std::span<const Digest> chain) override {
-    return spill_ && !chain.empty() && spill_->fetch(chain);
+    return spill_ && spill_->fetch(chain);
   }
   void set_wake(std::function<void()> wake) override {
     if (spill_) spill_->set_wake(std::move(wake));
@@ -85,6 +85,7 @@ class PagedCache final : public SequenceMemory, private PageBytes {
   size_t adopt_prefix(SeqId seq, std::span<const Digest> chain) override;
   void publish_prefix(SeqId seq, std::span<const Digest> chain) override;
   PrefixStore* prefix_store() override { return prefix_pages_.get(); }
+  void on_idle() override;
   MemoryStats stats() const override;
   std::vector<PoolPicture> pictures() const override;
 
@@ -101,6 +102,8 @@ class PagedCache final : public SequenceMemory, private PageBytes {
   void write(size_t group, PageId page, std::span<const uint8_t> from) override;
   size_t pages_for(size_t group, size_t tokens) const;
   size_t promised_beyond_held(size_t group) const;
+  // The layer group that remembers everything, if there is one.
+  const Group& longest_group() const;
   void copy_pages(size_t group);
 
   PagedShape shape_;

@@ -58,6 +58,20 @@ class TokenGroups {
   std::vector<TokenGroup> groups_;
 };
 
+// Pages that no token from the ubatch on can see.
+void release_what_slid_out(PagedCache& cache, const llama_ubatch& ubatch) {
+  for (uint32_t u = 0; u < ubatch.n_seqs_unq; ++u) {
+    const SeqId seq = ubatch.seq_id_unq[u];
+    Pos first = kEnd;
+    for (uint32_t i = 0; i < ubatch.n_tokens; ++i) {
+      const auto* owners = ubatch.seq_id[i];
+      const auto* end = owners + ubatch.n_seq_id[i];
+      if (std::find(owners, end, seq) != end) first = std::min<Pos>(first, ubatch.pos[i]);
+    }
+    for (size_t g = 0; g < cache.group_count(); ++g) cache.group(g).tables.slide(seq, first);
+  }
+}
+
 // The ubatches of one llama_decode() and the step that each becomes.
 class PagedContext final : public llama_memory_context_i {
  public:
@@ -77,7 +91,7 @@ class PagedContext final : public llama_memory_context_i {
     if (ubatches_.empty()) return true;  // nothing to do: an update, or a graph being measured
     const llama_ubatch& ubatch = ubatches_[index_];
     PagedCache& cache = *shared_.cache;
-    release_what_slid_out(ubatch);
+    release_what_slid_out(cache, ubatch);
     TokenGroups groups;
     groups.add(ubatch);
     if (!cache.prepare(groups.all())) return false;
@@ -108,22 +122,6 @@ class PagedContext final : public llama_memory_context_i {
   }
 
  private:
-  void release_what_slid_out(const llama_ubatch& ubatch) {
-    for (uint32_t u = 0; u < ubatch.n_seqs_unq; ++u) {
-      const SeqId seq = ubatch.seq_id_unq[u];
-      Pos first = kEnd;
-      for (uint32_t i = 0; i < ubatch.n_tokens; ++i) {
-        const auto* owners = ubatch.seq_id[i];
-        if (std::find(owners, owners + ubatch.n_seq_id[i], seq) != owners + ubatch.n_seq_id[i]) {
-          first = std::min<Pos>(first, ubatch.pos[i]);
-        }
-      }
-      for (size_t g = 0; g < shared_.cache->group_count(); ++g) {
-        shared_.cache->group(g).tables.slide(seq, first);
-      }
-    }
-  }
-
   Shared shared_;
   llama_memory_status status_;
   std::vector<llama_ubatch> ubatches_;
@@ -205,6 +203,7 @@ class PagedMemory final : public llama_memory_i {
 
   // Room for all ubatches together, before the first of them changes anything.
   bool fits(const std::vector<llama_ubatch>& ubatches) {
+    if (!ubatches.empty()) release_what_slid_out(*shared_.cache, ubatches[0]);
     TokenGroups groups;
     for (const llama_ubatch& ubatch : ubatches) groups.add(ubatch);
     return shared_.cache->prepare(groups.all());

@@ -40,11 +40,11 @@ size_t PrefixPages::restore(std::span<const KvRecord> pages) {
 }
 
 bool PrefixPages::restore_one(PrefixCache::Lease& lease, const KvRecord& record) {
+  if (record.live != kAllSlots) return false;  // prefixes are whole pages
   for (size_t g = 0; g < groups_.size(); ++g) {
     if (!(record.groups >> g & 1)) continue;
-    PagePool& pool = *groups_[g].pool;
-    if (pool.free() == 0) prefixes_.evict(g, 1);
-    if (!pool.commit(1)) return false;
+    if (unpromised_(g) == 0) prefixes_.evict(g, 1);
+    if (unpromised_(g) == 0 || !groups_[g].pool->commit(1)) return false;
   }
   const auto pages = place_record(record, groups_, memory_);
   if (!pages) return false;

@@ -1,6 +1,7 @@
 // Pages of the prefix cache as records, and records as pages of the prefix cache.
 #pragma once
 
+#include <functional>
 #include <vector>
 
 #include "kv/page_bytes.h"
@@ -12,12 +13,14 @@ namespace pm::llama {
 class PrefixPages final : public PrefixStore {
  public:
   // All references outlive it. `groups`: pools and tables of the layer groups.
+  // `unpromised`: free pages of a group that no sequence was promised.
   PrefixPages(PrefixCache& prefixes, std::vector<pm::LayerGroup> groups, PageBytes& memory,
-              RecordLayout layout)
+              RecordLayout layout, std::function<size_t(size_t group)> unpromised)
       : prefixes_(prefixes),
         groups_(std::move(groups)),
         memory_(memory),
-        layout_(std::move(layout)) {}
+        layout_(std::move(layout)),
+        unpromised_(std::move(unpromised)) {}
 
   const RecordLayout& layout() const override { return layout_; }
   std::vector<KvRecord> capture(std::span<const Digest> chain) override;
@@ -38,6 +41,7 @@ class PrefixPages final : public PrefixStore {
   std::vector<pm::LayerGroup> groups_;
   PageBytes& memory_;
   RecordLayout layout_;
+  std::function<size_t(size_t)> unpromised_;
 };
 
 }  // namespace pm::llama

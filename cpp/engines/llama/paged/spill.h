@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <unordered_set>
 #include <vector>
 
 #include "engines/llama/paged/prefix_pages.h"
@@ -29,18 +30,22 @@ class PrefixSpill {
   // One prefix at a time is read back, page by page in order.
   struct Fetch {
     std::vector<Digest> chain;
-    size_t wanted = 0;         // pages of it that were asked for
+    size_t known = 0;          // pages of it that were in memory before
+    size_t wanted = 0;         // and those that were asked for
     PrefixCache::Lease lease;  // at the last page that is back
   };
 
   PrefixSpill(std::unique_ptr<SpillFile> file, PrefixPages& pages);
   void store(const Digest& digest, std::span<const PageId> pages);
   void take_answers();
+  void finish_fetch();
   bool start(std::span<const Digest> chain, size_t known);
 
   std::unique_ptr<SpillFile> file_;
   PrefixPages& pages_;
   std::optional<Fetch> fetch_;
+  // Pages from which reading back led nowhere: the end of a window is missing, or there is no room.
+  std::unordered_set<Digest, DigestHash> in_vain_;
 };
 
 }  // namespace pm::llama

@@ -32,6 +32,9 @@ Status check(const llama_model& model) {
   if (hparams.use_alibi) return refuse("the model uses ALiBi position biases");
   if (!hparams.causal_attn) return refuse("the model attends in both directions");
   if (hparams.n_layer_nextn > 0) return refuse("the model has layers for multi-token prediction");
+  if (hparams.non_causal_type != LLAMA_NON_CAUSAL_TYPE_ALL) {
+    return refuse("only some of its layers attend in both directions to media");
+  }
   if (hparams.swa_type == LLAMA_SWA_TYPE_SYMMETRIC) return refuse("the model's window looks ahead");
   return {};
 }
@@ -54,6 +57,7 @@ Result<PagedShape> paged_shape(const llama_model& model) {
   shape.head_k = static_cast<int32_t>(hparams.n_embd_head_k(0));
   shape.head_v = static_cast<int32_t>(hparams.n_embd_head_v(0));
   shape.softcap = hparams.attn_soft_cap ? hparams.f_attn_logit_softcapping : 0.0f;
+  shape.trained_context = hparams.n_ctx_orig_yarn;
   shape.two_dimensional = hparams.n_pos_per_embd() > 1;
   const auto layer_count = hparams.n_layer();
   int32_t global = -1;

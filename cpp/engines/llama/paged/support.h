@@ -33,6 +33,8 @@ struct PagedShape {
   int32_t head_v = 0;
   float softcap = 0;
   bool two_dimensional = false;  // M-RoPE
+  // Contexts longer than this rotate keys with other factors (LongRoPE).
+  size_t trained_context = 0;
 
   // Bytes of one page of a group in the given element types.
   size_t page_bytes(size_t group, KvType k, KvType v) const;
