@@ -1,16 +1,20 @@
 import type { Command } from 'commander'
 import { type Ability, type DoctorReport, examine } from './doctor.js'
-import { type CommonOptions, Output } from './output.js'
-import { addCommonOptions } from './request-options.js'
+import { Output } from './output.js'
+import { addCommonOptions, type ModelOptions, sourceOf } from './request-options.js'
 
 /** Registers `mm doctor`: exit code 0 when the main job can run here, 1 otherwise. */
 export function addDoctorCommand(program: Command): void {
   const command = program
     .command('doctor')
     .description('what this machine and build can do, and why not')
-  addCommonOptions(command).action(async (options: CommonOptions) => {
+    .option(
+      '--model <file>',
+      'the model whose KV cache is looked at (default: the embedded P-Nano)',
+    )
+  addCommonOptions(command).action(async (options: ModelOptions) => {
     const output = new Output(options)
-    const report = await examine()
+    const report = await examine(sourceOf(options))
     if (options.json === true) output.document(report)
     else print(report, output)
     if (!report.addon.available || !report.model.available) process.exitCode = 1
@@ -36,7 +40,14 @@ function print(report: DoctorReport, output: Output): void {
   output.line(
     `model        ${report.model.reason === null ? report.model.path : `no: ${report.model.reason}`}`,
   )
+  output.line(`kv cache     ${kvLine(report.kv)}`)
   output.line(`sharp        ${ability(report.sharp)}`)
+}
+
+function kvLine({ info, reason }: DoctorReport['kv']): string {
+  if (info === null) return `unknown: ${reason}`
+  if (info.memory !== 'paged') return `llama.cpp's own memory, ${info.dtype}: ${info.reason}`
+  return `paged, ${info.dtype}, ${info.kernels} kernels, ${info.bytes_per_token} bytes a token`
 }
 
 function ability({ available, version, reason }: Ability): string {

@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs'
+import type { EngineInfo } from '../engine.js'
 import { isMMError } from '../errors.js'
-import { defaultModel } from '../load.js'
+import { defaultModel, type LoadSource, load } from '../load.js'
 import { loadSharp } from '../media/image.js'
 import type { NativeBuildInfo } from '../native/binding.js'
 import { loadAddon } from '../native/load.js'
@@ -24,6 +25,11 @@ export interface DoctorReport {
   gpu: { available: boolean; reason: string }
   /** The embedded default model. */
   model: { available: boolean; path: string; reason: string | null }
+  /**
+   * The KV cache that the model gets here: which kernels read its pages, or why it has llama.cpp's
+   * own memory. Null with a reason when the model does not load.
+   */
+  kv: { info: EngineInfo['kv'] | null; reason: string | null }
   /** The image decoder. */
   sharp: Ability
 }
@@ -31,8 +37,12 @@ export interface DoctorReport {
 const yes = (version: string): Ability => ({ available: true, version, reason: null })
 const no = (reason: string): Ability => ({ available: false, version: null, reason })
 
-/** Finds out what this machine and build can do. Never throws. */
-export async function examine(): Promise<DoctorReport> {
+/**
+ * Finds out what this machine and build can do. Never throws.
+ *
+ * @param source whose KV cache is looked at; default: the embedded model.
+ */
+export async function examine(source?: LoadSource): Promise<DoctorReport> {
   const addon = examineAddon()
   const build = addon.build
   return {
@@ -47,6 +57,7 @@ export async function examine(): Promise<DoctorReport> {
     },
     gpu: { available: false, reason: 'this build has no GPU backend' },
     model: examineModel(),
+    kv: await examineKv(source),
     sharp: await examineSharp(),
   }
 }
@@ -66,6 +77,20 @@ function examineModel(): DoctorReport['model'] {
   const missing = [files.model, files.mmproj].find((file) => !existsSync(file))
   const reason = missing === undefined ? null : `no such file: ${missing}`
   return { available: missing === undefined, path: files.model, reason }
+}
+
+/** Loads the model: what a machine chooses is known for certain only then. */
+async function examineKv(source: LoadSource | undefined): Promise<DoctorReport['kv']> {
+  try {
+    const engine = await load(source, { threads: 1, context_tokens: 512 })
+    try {
+      return { info: engine.info().kv, reason: null }
+    } finally {
+      await engine.dispose()
+    }
+  } catch (error) {
+    return { info: null, reason: messageOf(error).split('\n')[0] ?? '' }
+  }
 }
 
 async function examineSharp(): Promise<Ability> {

@@ -85,8 +85,7 @@ describe('paged memory', () => {
   })
 
   it('takes memory as tokens arrive', async () => {
-    const folder = await cachedModel('llama-tiny')
-    const engine = await load(folder, { ...SMALL, context_tokens: 32_768 })
+    const engine = await load(await cachedModel('llama-tiny'), { ...SMALL, context_tokens: 32_768 })
     try {
       const before = engine.stats().kv
       expect(before.bytes_committed).toBe(0)
@@ -250,19 +249,25 @@ describe('a pool that is too small for all', () => {
   })
 })
 
-/** A small model whose keys and values are not small: a page of bf16 takes 1.1 MiB. */
-async function writeWideModel(path: string): Promise<void> {
-  const shape = { ...MODEL_SHAPES['llama-tiny'], layers: 9, width: 64, headSize: 256, kvHeads: 4 }
+/** A tiny model of another shape, random weights. */
+async function writeModel(path: string, changes: object): Promise<void> {
+  const shape = { ...MODEL_SHAPES['llama-tiny'], ...changes }
   const random = new RandomBits(1)
   await writeGguf(
     path,
-    modelMetadata('wide', shape, 'q4_0'),
+    modelMetadata('tiny', shape, 'q4_0'),
     tensorPlans(shape, 'q4_0'),
     (tensor, chunk) => fillTensor(random, tensor, chunk),
   )
 }
 
 describe('kv options', () => {
+  let folder: string
+  beforeAll(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'polymind-kv-'))
+  })
+  afterAll(() => rm(folder, { recursive: true, force: true }))
+
   const invalid = { code: 'MM_INVALID_REQUEST' }
 
   it.each<[string, unknown, object]>([
@@ -280,21 +285,29 @@ describe('kv options', () => {
   })
 
   it('refuses a budget that does not hold a page', async () => {
-    const folder = await mkdtemp(join(tmpdir(), 'polymind-kv-'))
-    try {
-      const model = join(folder, 'wide.gguf')
-      await writeWideModel(model)
-      const kv = { memory: 'paged' as const, dtype: 'bf16' as const }
-      const reason = await reasonOf(load(model, { ...SMALL, kv: { ...kv, budget_bytes: 1 << 20 } }))
-      expect(reason).toMatchObject({ code: 'MM_INVALID_REQUEST' })
-      expect(String(reason)).toMatch(/budget_bytes/)
-      // Two pages and it runs.
-      const engine = await load(model, { ...SMALL, kv: { ...kv, budget_bytes: 3 << 20 } })
-      expect(engine.info().kv.memory).toBe('paged')
-      await engine.dispose()
-    } finally {
-      await rm(folder, { recursive: true, force: true })
-    }
+    const model = join(folder, 'wide.gguf')
+    // A page of bf16 takes 1.1 MiB.
+    await writeModel(model, { layers: 9, width: 64, headSize: 256, kvHeads: 4 })
+    const kv = { memory: 'paged' as const, dtype: 'bf16' as const }
+    const reason = await reasonOf(load(model, { ...SMALL, kv: { ...kv, budget_bytes: 1 << 20 } }))
+    expect(reason).toMatchObject({ code: 'MM_INVALID_REQUEST' })
+    expect(String(reason)).toMatch(/budget_bytes/)
+    await using engine = await load(model, { ...SMALL, kv: { ...kv, budget_bytes: 3 << 20 } })
+    expect(engine.stats().kv.pages_total).toBe(2)
+  })
+
+  it('says why a model has stock memory, or refuses it when pages were asked for', async () => {
+    const model = join(folder, 'minicpm.gguf')
+    await writeModel(model, { architecture: 'minicpm' })
+    await using engine = await load(model, SMALL)
+    const { memory, kernels, reason } = engine.info().kv
+    expect({ memory, kernels }).toEqual({ memory: 'stock', kernels: '' })
+    expect(reason).toContain('architecture minicpm')
+    expect(await engine.kvPages()).toEqual({ groups: [] })
+    expect(await reasonOf(load(model, { ...SMALL, kv: { memory: 'paged' } }))).toMatchObject({
+      code: 'MM_ENGINE_UNAVAILABLE',
+      message: expect.stringContaining('architecture minicpm'),
+    })
   })
 
   it('reads keys and values of different types', async () => {
