@@ -350,7 +350,9 @@ class Machine {
     const size_t group = below(kGroups);
     const size_t wanted = 1 + below(4);
     const size_t used = rig_.pools[group].used();
+    const size_t available = rig_.cache.evictable(group);
     const size_t gained = rig_.cache.evict(group, wanted);
+    EXPECT_GE(gained, std::min(wanted, available));
     EXPECT_EQ(used - rig_.pools[group].used(), gained);
     EXPECT_LE(gained, wanted);
   }

@@ -97,7 +97,7 @@ class PrefixCache {
   // Makes the pool of `group` gain `pages` free pages by letting go of what was used least
   // recently. Returns how many it gained: fewer if leases or sequences hold the rest.
   size_t evict(size_t group, size_t pages);
-  // Pages that evict() could gain: held by nodes without a lease, and by nobody else.
+  // Pages that evict() could gain: without a lease or spare, and held by nobody else.
   size_t evictable(size_t group) const;
   // Lets go of everything that is not leased.
   void clear();

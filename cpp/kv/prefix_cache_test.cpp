@@ -275,6 +275,18 @@ TEST_F(WindowedCacheTest, WhatWasFilledInBeforeAForkIsSpare) {
   EXPECT_EQ(cache.peek(chain("abcy")), 3u);
 }
 
+// A running sequence must not lock up what slid out of its window.
+TEST_F(WindowedCacheTest, SparePagesOfLeasedNodesCanBeEvicted) {
+  compute("abcdef");
+  PrefixCache::Lease runner;
+  cache.match(runner, chain("abcdef"));
+  EXPECT_EQ(cache.evictable(0), 0u);
+  EXPECT_EQ(cache.evictable(1), 4u);
+  EXPECT_EQ(cache.evict(1, 10), 4u);
+  EXPECT_EQ(cache.evictable(1), 0u);
+  EXPECT_EQ(cache.peek(chain("abcdef")), 6u);
+}
+
 TEST_F(WindowedCacheTest, ReturnsEveryPage) {
   compute("abcdef");
   compute("abxyz");
