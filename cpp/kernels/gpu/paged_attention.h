@@ -31,6 +31,12 @@ struct RowTile {
   uint32_t count;
 };
 
+// A block computes kRows rows, whatever the tile has: loops over rows stay free of branches.
+// Surplus rows repeat the last one, and nobody stores them.
+PM_DEVICE uint32_t row_of(RowTile tile, uint32_t r) {
+  return tile.first + (r < tile.count ? r : tile.count - 1);
+}
+
 // What a warp knows of its rows after some pages. `sum` is this lane's share.
 template <uint32_t kColumns, uint32_t kRows>
 struct Running {
@@ -52,8 +58,8 @@ PM_COLLECTIVE stage_queries(Constant<AttentionArguments> args, RowTile tile, Pla
                             Shared<AttentionShared<kColumns, kRows>> shared) {
   const uint32_t size = args.pages.head_k;
   const uint32_t lane = lane_of(at);
-  for (uint32_t r = warp_of(at); r < tile.count; r += kAttentionWarps) {
-    const uint32_t row_index = tile.first + r;
+  for (uint32_t r = warp_of(at); r < kRows; r += kAttentionWarps) {
+    const uint32_t row_index = row_of(tile, r);
     const uint32_t query = args.plan[tile.queries + row_index / args.output.group];
     const uint32_t head = at.block_y * args.output.group + row_index % args.output.group;
     Global<const float> from = args.q + query * args.q_stride + head * size;
@@ -71,9 +77,8 @@ PM_COLLECTIVE stage_queries(Constant<AttentionArguments> args, RowTile tile, Pla
 
 // Dot products of the lane's token with every row.
 template <uint32_t kType, uint32_t kColumns, uint32_t kRows>
-PM_DEVICE void dot_keys(Constant<AttentionArguments> args, RowTile tile,
-                        Global<const uint8_t> block, uint32_t lane,
-                        Shared<AttentionShared<kColumns, kRows>> shared,
+PM_DEVICE void dot_keys(Constant<AttentionArguments> args, Global<const uint8_t> block,
+                        uint32_t lane, Shared<AttentionShared<kColumns, kRows>> shared,
                         Private<Row<kRows>> scores) {
   const uint32_t pairs = args.pages.head_k / 2;
   PM_UNROLL
@@ -83,7 +88,6 @@ PM_DEVICE void dot_keys(Constant<AttentionArguments> args, RowTile tile,
     const Pair key = load_elements<kType>(block, i * kPageSlots + lane);
     PM_UNROLL
     for (uint32_t r = 0; r < kRows; ++r) {
-      if (r >= tile.count) continue;
       const Pair query = load_pair(shared.queries, r * kMaxHead + 2 * i);
       scores.x[r] += query.x * key.x + query.y * key.y;
     }
@@ -93,9 +97,8 @@ PM_DEVICE void dot_keys(Constant<AttentionArguments> args, RowTile tile,
 // Adds the page's values, weighted. An unseen value may be NaN, which a weight of zero does not
 // hide; 8-bit elements are always finite (their scale is part of the weight).
 template <uint32_t kType, uint32_t kColumns, uint32_t kRows>
-PM_DEVICE void add_values(Constant<AttentionArguments> args, RowTile tile,
-                          Private<const PageView<kRows>> page, Place at,
-                          Shared<AttentionShared<kColumns, kRows>> shared,
+PM_DEVICE void add_values(Constant<AttentionArguments> args, Private<const PageView<kRows>> page,
+                          Place at, Shared<AttentionShared<kColumns, kRows>> shared,
                           Private<Running<kColumns, kRows>> running) {
   const uint32_t size = args.pages.head_v;
   const uint32_t weights = warp_of(at) * kRows * kPageSlots;
@@ -109,7 +112,6 @@ PM_DEVICE void add_values(Constant<AttentionArguments> args, RowTile tile,
     }
     PM_UNROLL
     for (uint32_t r = 0; r < kRows; ++r) {
-      if (r >= tile.count) continue;
       const Pair weight = load_pair(shared.weights, weights + r * kPageSlots + slot);
       const bool first = kType != kTypeBf16 || (page.seen[r] >> slot & 1u) != 0;
       const bool second = kType != kTypeBf16 || (page.seen[r] >> slot & 2u) != 0;
@@ -123,27 +125,25 @@ PM_DEVICE void add_values(Constant<AttentionArguments> args, RowTile tile,
 }
 
 template <uint32_t kColumns, uint32_t kRows>
-PM_COLLECTIVE attend_page(Constant<AttentionArguments> args, RowTile tile,
-                          Private<const PageView<kRows>> page, Place at,
-                          Shared<AttentionShared<kColumns, kRows>> shared,
+PM_COLLECTIVE attend_page(Constant<AttentionArguments> args, Private<const PageView<kRows>> page,
+                          Place at, Shared<AttentionShared<kColumns, kRows>> shared,
                           Private<Running<kColumns, kRows>> running) {
   const uint32_t lane = lane_of(at);
   Row<kRows> scores;
   switch (args.pages.k_type) {
     case kTypeBf16:
-      dot_keys<kTypeBf16, kColumns, kRows>(args, tile, page.k, lane, shared, scores);
+      dot_keys<kTypeBf16, kColumns, kRows>(args, page.k, lane, shared, scores);
       break;
     case kTypeInt8:
-      dot_keys<kTypeInt8, kColumns, kRows>(args, tile, page.k, lane, shared, scores);
+      dot_keys<kTypeInt8, kColumns, kRows>(args, page.k, lane, shared, scores);
       break;
     default:
-      dot_keys<kTypeFp8, kColumns, kRows>(args, tile, page.k, lane, shared, scores);
+      dot_keys<kTypeFp8, kColumns, kRows>(args, page.k, lane, shared, scores);
   }
   const float k_scale = scale_of(args.pages.k_type, args.pages.head_k, page.k, lane);
   const float v_scale = scale_of(args.pages.v_type, args.pages.head_v, page.v, lane);
   PM_UNROLL
   for (uint32_t r = 0; r < kRows; ++r) {
-    if (r >= tile.count) continue;
     const bool seen = (page.seen[r] >> lane & 1u) != 0;
     float score = scores.x[r] * k_scale * args.scale;
     if (args.softcap > 0.0f) score = args.softcap * hyperbolic_tangent(score / args.softcap);
@@ -161,20 +161,20 @@ PM_COLLECTIVE attend_page(Constant<AttentionArguments> args, RowTile tile,
   PM_WARP_BARRIER();
   switch (args.pages.v_type) {
     case kTypeBf16:
-      add_values<kTypeBf16, kColumns, kRows>(args, tile, page, at, shared, running);
+      add_values<kTypeBf16, kColumns, kRows>(args, page, at, shared, running);
       break;
     case kTypeInt8:
-      add_values<kTypeInt8, kColumns, kRows>(args, tile, page, at, shared, running);
+      add_values<kTypeInt8, kColumns, kRows>(args, page, at, shared, running);
       break;
     default:
-      add_values<kTypeFp8, kColumns, kRows>(args, tile, page, at, shared, running);
+      add_values<kTypeFp8, kColumns, kRows>(args, page, at, shared, running);
   }
   PM_WARP_BARRIER();  // the weights have been read: the next page may overwrite them
 }
 
 // Adds up the warps' running values in shared memory, in a fixed order.
 template <uint32_t kColumns, uint32_t kRows>
-PM_COLLECTIVE merge_warps(RowTile tile, Place at, Shared<AttentionShared<kColumns, kRows>> shared,
+PM_COLLECTIVE merge_warps(Place at, Shared<AttentionShared<kColumns, kRows>> shared,
                           Private<Running<kColumns, kRows>> running) {
   const uint32_t lane = lane_of(at);
   const uint32_t warp = warp_of(at);
@@ -190,7 +190,6 @@ PM_COLLECTIVE merge_warps(RowTile tile, Place at, Shared<AttentionShared<kColumn
     if (turn == warp) {
       PM_UNROLL
       for (uint32_t r = 0; r < kRows; ++r) {
-        if (r >= tile.count) continue;
         float max = -infinity();
         for (uint32_t w = 0; w < kAttentionWarps; ++w) max = larger(max, shared.max[w * kRows + r]);
         const float factor = weight_of(running.max[r], max);
@@ -273,14 +272,14 @@ PM_COLLECTIVE paged_attention(Constant<AttentionArguments> args, Place at,
     PM_UNROLL
     for (uint32_t r = 0; r < kRows; ++r) {
       page.seen[r] = 0xffffffffu;
-      if (p < full || r >= tile.count) continue;
-      const uint32_t query = (tile.first + r) / args.output.group;
+      if (p < full) continue;
+      const uint32_t query = row_of(tile, r) / args.output.group;
       page.seen[r] =
           args.plan[args.layout.masks + task[kTaskMasks] + (p - full) * tile.query_count + query];
     }
-    PM_CALL((attend_page<kColumns, kRows>(args, tile, page, at, shared, running)));
+    PM_CALL((attend_page<kColumns, kRows>(args, page, at, shared, running)));
   }
-  PM_CALL((merge_warps<kColumns, kRows>(tile, at, shared, running)));
+  PM_CALL((merge_warps<kColumns, kRows>(at, shared, running)));
   PM_CALL((store_rows<kColumns, kRows>(args, tile, task[kTaskPartial], at, shared)));
 }
 
