@@ -19,6 +19,7 @@ import { type Plan, type Row, runCase, type Watch } from './lib/compare.js'
 import { currentCommit, describeMachine } from './lib/machine.js'
 import { watchForeign } from './lib/quiet.js'
 import { formatTable } from './lib/report.js'
+import { MODEL_SHAPES, type ModelName } from './models/shapes.js'
 
 const BENCHES: Record<string, Bench> = {
   decode,
@@ -39,6 +40,8 @@ interface Arguments {
   /** Does not wait for other programs and does not repeat what they disturbed. */
   busyMachine: boolean
   json?: string
+  /** A shape of bench/models/shapes.ts, for kv. */
+  model?: ModelName
 }
 
 function readArguments(): Arguments {
@@ -47,6 +50,7 @@ function readArguments(): Arguments {
     options: {
       json: { type: 'string' },
       only: { type: 'string', default: '' },
+      model: { type: 'string' },
       'busy-machine': { type: 'boolean', default: false },
       trials: { type: 'string', default: String(DEFAULT_TRIALS) },
       threads: { type: 'string', default: String(availableParallelism()) },
@@ -70,7 +74,13 @@ function readArguments(): Arguments {
     busyMachine: values['busy-machine'],
     only: values.only.split(',').filter((text) => text !== ''),
     ...(values.json === undefined ? {} : { json: values.json }),
+    ...(values.model === undefined ? {} : { model: modelName(values.model) }),
   }
+}
+
+function modelName(text: string): ModelName {
+  if (Object.hasOwn(MODEL_SHAPES, text)) return text as ModelName
+  throw new TypeError(`--model: expected ${Object.keys(MODEL_SHAPES).join(', ')}, got ${text}`)
 }
 
 const unwatched: Watch = async (trial) => [await trial(), 0]

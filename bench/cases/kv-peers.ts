@@ -45,8 +45,19 @@ function contender(name: string, work: KvWork, setting: KvSetting): Contender {
   }
 }
 
-// Cases with the same work to compare settings by find the answer here.
-const found = new Map<string, KvSetting>()
+// What a setting printed, by program, sizes and setting: several cases compare settings by the same
+// run, which takes a minute.
+const printed = new Map<string, string>()
+
+async function scout(trial: KvWork, setting: KvSetting): Promise<number> {
+  const program = peerProgram(trial.program)
+  const args = [...trial.args, ...setting.args]
+  const key = JSON.stringify([program, args])
+  const output =
+    printed.get(key) ?? (await runProgram(program, args, { timeoutMs: trial.timeoutMs }))
+  printed.set(key, output)
+  return trial.read(output)
+}
 
 /**
  * Default and best setting. The best is found by running each setting once on `trial`, which is
@@ -58,20 +69,16 @@ export async function defaultAndBest(
   trial: KvWork,
   shared = false,
 ): Promise<Contender[]> {
-  const key = JSON.stringify([trial.program, trial.args, trial.read.toString()])
-  const best = found.get(key) ?? (await fastest(trial, shared ? SHARED_SETTINGS : SETTINGS))
-  found.set(key, best)
-  return [contender('default', work, DEFAULT), contender(`best: ${best.name}`, work, best)]
-}
-
-async function fastest(trial: KvWork, settings: readonly KvSetting[]): Promise<KvSetting> {
   let best = { setting: DEFAULT, value: 0 }
-  for (const setting of settings) {
-    const value = await contender(setting.name, trial, setting).measure()
+  for (const setting of shared ? SHARED_SETTINGS : SETTINGS) {
+    const value = await scout(trial, setting)
     process.stderr.write(`  which setting: ${setting.name}: ${value.toPrecision(4)} tok/s\n`)
     if (value > best.value) best = { setting, value }
   }
-  return best.setting
+  return [
+    contender('default', work, DEFAULT),
+    contender(`best: ${best.setting.name}`, work, best.setting),
+  ]
 }
 
 const common = (model: string, threads: number): string[] => [
@@ -87,21 +94,27 @@ interface BenchRow {
 const MINUTE_MS = 60_000
 const LONG_MS = 60 * MINUTE_MS
 
-/** llama-bench: decode `tokens` at a depth, or evaluate a prompt of so many there. */
+/** What llama-bench does at a depth; several repeats share the filling of the cache. */
+export interface DepthSizes {
+  depth: number
+  prompt: number
+  output: number
+  repeats: number
+}
+
+/** llama-bench: evaluate a prompt or decode at a depth. `kind`: which of the two is read. */
 export function depthWork(
   model: string,
   threads: number,
   kind: 'decode' | 'prefill',
-  depth: number,
-  tokens: number,
+  { depth, prompt, output, repeats }: DepthSizes,
 ): KvWork {
-  const [prompt, output] = kind === 'prefill' ? [tokens, 0] : [0, tokens]
   const sizes = ['-p', String(prompt), '-n', String(output), '-d', String(depth)]
   return {
     program: 'llama-bench',
-    args: [...common(model, threads), ...sizes, '-r', '1', '-o', 'json'],
-    read: (output) => {
-      const rows = JSON.parse(output) as BenchRow[]
+    args: [...common(model, threads), ...sizes, '-r', String(repeats), '-o', 'json'],
+    read: (text) => {
+      const rows = JSON.parse(text) as BenchRow[]
       const row = rows.find(({ n_prompt, n_gen }) => (kind === 'prefill' ? n_prompt : n_gen) > 0)
       return row?.avg_ts ?? Number.NaN
     },

@@ -2,28 +2,30 @@ import { runTrial } from '../lib/child.js'
 import { type Contender, type Contest, type Plan, UNITS } from '../lib/compare.js'
 import { kernelRates } from '../lib/kv-kernels.js'
 import { cachedModel } from '../models/make-gguf.js'
+import type { ModelName } from '../models/shapes.js'
 import type { KvAnswer, KvSpec } from '../trials/ours-kv.js'
 import type { BenchContext } from './context.js'
-import { batchWork, bufferBytes, defaultAndBest, depthWork, type KvWork } from './kv-peers.js'
+import { batchWork, bufferBytes, defaultAndBest, depthWork } from './kv-peers.js'
 
-const MODEL = 'qwen2-0.5b'
+const MODEL: ModelName = 'qwen2-0.5b'
 const PREFILL_TOKENS = 512
 const SCOUT_DEPTH = 2048
 const SLOW_DEPTH = 32_768
 const TRIAL_LIMIT_MS = 60 * 60_000
 const PARALLEL = 8
+const REPEATS = 2
 const BANDWIDTH_DEPTH = 8192
 /** A chat needs a prompt; llama-bench can start with an empty context. */
 const SHORT_DEPTH = 24
 
 /** Tokens produced at a depth: fewer where each takes long. */
-const DECODE_TOKENS: Record<number, number> = { 0: 128, 2048: 64, 8192: 32, [SLOW_DEPTH]: 16 }
+const DECODE_TOKENS: Record<number, number> = { 0: 128, 2048: 64, 8192: 64, [SLOW_DEPTH]: 16 }
 
 /** The paged KV cache against llama.cpp's programs and against our own stock memory. */
-export function kv({ threads }: BenchContext): Plan[] {
-  const plan = (name: string, prepare: () => Promise<Contest>, slow = false): Plan => ({
+export function kv({ threads, model: name = MODEL }: BenchContext): Plan[] {
+  const plan = (title: string, prepare: () => Promise<Contest>, slow = false): Plan => ({
     bench: 'kv',
-    name,
+    name: title,
     slow,
     prepare,
   })
@@ -31,18 +33,20 @@ export function kv({ threads }: BenchContext): Plan[] {
     ...Object.entries(DECODE_TOKENS).map(([depth, tokens]) =>
       plan(
         `decode@${depth}`,
-        () => depthContest(threads, 'decode', Number(depth), tokens),
+        () => depthContest(name, threads, 'decode', Number(depth), tokens),
         Number(depth) === SLOW_DEPTH,
       ),
     ),
     ...[0, 4096].map((depth) =>
-      plan(`prefill512@${depth}`, () => depthContest(threads, 'prefill', depth, PREFILL_TOKENS)),
+      plan(`prefill512@${depth}`, () =>
+        depthContest(name, threads, 'prefill', depth, PREFILL_TOKENS),
+      ),
     ),
-    plan('shared-prefix-8x2048', () => batchContest(threads, true)),
-    plan('unshared-8x2048', () => batchContest(threads, false)),
-    plan('bytes-per-token', () => bytesContest(4096, 4096)),
-    plan('bytes-per-token, 1024 of 32768', () => bytesContest(1024, 32_768)),
-    plan('attention-bandwidth', () => bandwidthContest()),
+    plan('shared-prefix-8x2048', () => batchContest(name, threads, true)),
+    plan('unshared-8x2048', () => batchContest(name, threads, false)),
+    plan('bytes-per-token', () => bytesContest(name, 4096, 4096)),
+    plan('bytes-per-token, 1024 of 32768', () => bytesContest(name, 1024, 32_768)),
+    plan('attention-bandwidth', () => bandwidthContest(name)),
   ]
 }
 
@@ -65,31 +69,39 @@ function ours(spec: Omit<KvSpec, 'kv'>, memory: Memory = 'paged'): Contender {
 }
 
 async function depthContest(
+  name: ModelName,
   threads: number,
   task: 'decode' | 'prefill',
   depth: number,
   tokens: number,
 ): Promise<Contest> {
-  const model = await cachedModel(MODEL)
+  const model = await cachedModel(name)
   const held = task === 'decode' ? Math.max(SHORT_DEPTH, depth) : depth
   const context = held + tokens + 64
   const spec = { model, threads, task, depth: held, tokens, parallel: 1, shared: false, context }
-  const work = (at: number): KvWork => depthWork(model, threads, task, at, tokens)
-  const scout = depth === 0 ? work(0) : scoutWork(model, threads, task)
+  const work = depthWork(model, threads, task, {
+    depth,
+    prompt: task === 'prefill' ? tokens : 0,
+    output: task === 'decode' ? tokens : 0,
+    repeats: REPEATS,
+  })
+  // Both at once: the same run ranks the settings for all depths of both tasks.
+  const scout = depthWork(model, threads, task, {
+    depth: Math.min(depth, SCOUT_DEPTH),
+    prompt: PREFILL_TOKENS,
+    output: 32,
+    repeats: 1,
+  })
   const stock = { ...ours(spec, 'stock'), ...(depth >= 4096 ? ONCE : {}) }
   return {
     unit: UNITS.tokensPerSecond,
     ours: ours(spec),
-    peers: [...(await defaultAndBest(work(depth), scout)), stock],
+    peers: [...(await defaultAndBest(work, scout)), stock],
   }
 }
 
-/** The same for every depth, so that settings are compared once. */
-const scoutWork = (model: string, threads: number, task: 'decode' | 'prefill'): KvWork =>
-  depthWork(model, threads, task, SCOUT_DEPTH, task === 'decode' ? 32 : PREFILL_TOKENS)
-
-async function batchContest(threads: number, shared: boolean): Promise<Contest> {
-  const model = await cachedModel(MODEL)
+async function batchContest(name: ModelName, threads: number, shared: boolean): Promise<Contest> {
+  const model = await cachedModel(name)
   const sizes = { depth: SCOUT_DEPTH, tokens: 32, parallel: PARALLEL, shared }
   const spec = { model, threads, task: 'batch' as const, ...sizes, context: SCOUT_DEPTH + 256 }
   const scout = batchWork(model, threads, { ...sizes, depth: SCOUT_DEPTH / 4, tokens: 16 })
@@ -106,8 +118,8 @@ async function batchContest(threads: number, shared: boolean): Promise<Contest> 
   }
 }
 
-async function bytesContest(used: number, context: number): Promise<Contest> {
-  const model = await cachedModel(MODEL)
+async function bytesContest(name: ModelName, used: number, context: number): Promise<Contest> {
+  const model = await cachedModel(name)
   const sizes = { depth: used - 64, tokens: 64, parallel: 1, shared: false, context }
   const spec = { model, threads: 1, task: 'memory' as const, ...sizes }
   return {
@@ -126,8 +138,8 @@ async function bytesContest(used: number, context: number): Promise<Contest> {
  * against a plain loop that reads as many bytes. One thread, whatever the others get: the loop has
  * one.
  */
-async function bandwidthContest(): Promise<Contest> {
-  const model = await cachedModel(MODEL)
+async function bandwidthContest(name: ModelName): Promise<Contest> {
+  const model = await cachedModel(name)
   const spec = { model, threads: 1, parallel: 1, shared: false, tokens: 32 }
   const at = (depth: number) =>
     runOurs({ ...spec, task: 'decode', depth, context: depth + 128 }, 'paged')

@@ -101,26 +101,48 @@ async function batch(engine: Engine, spec: KvSpec): Promise<number> {
   )
   // The first owner of the prefix; also takes the memory.
   if (system !== undefined) check(await start(engine, SHORT, 2, system), 2)
-  const running = texts.map((text) => start(engine, text, tokens, system))
-  const window = await decodeWindow(engine, running)
-  for (const result of await Promise.all(running)) {
-    check(result, tokens)
-    const { cached_tokens } = result.usage
+  const running = texts.map((text) => start(engine, text, tokens + STAGGER_TOKENS, system))
+  const rate = await decodeRate(engine, running, parallel * tokens)
+  for (const generation of running) {
+    const { cached_tokens } = (await ended(generation)).usage
     if (shared && cached_tokens < depth) {
       throw new Error(`expected a cached prefix of ${depth} tokens, got ${cached_tokens}`)
     }
   }
-  return window
+  return rate
 }
 
-/** Tokens per second of all, from when each has its first token to when one has its last. */
-async function decodeWindow(engine: Engine, running: ReturnType<typeof start>[]): Promise<number> {
-  const now = () => ({ at: performance.now(), tokens: engine.stats().output_tokens })
+/** What the first sequence may be ahead: requests arrive one after the other. */
+const STAGGER_TOKENS = 128
+
+/** Tokens per second of all together, once each has its first one. */
+async function decodeRate(
+  engine: Engine,
+  running: ReturnType<typeof start>[],
+  tokens: number,
+): Promise<number> {
   await Promise.all(running.map(firstText))
-  const from = now()
-  await Promise.race(running.map((generation) => generation.result()))
-  const to = now()
-  return (1000 * (to.tokens - from.tokens)) / (to.at - from.at)
+  const produced = (): number => engine.stats().output_tokens
+  const [from, started] = [produced(), performance.now()]
+  while (produced() < from + tokens) await sleep(POLL_MS)
+  const [count, elapsed] = [produced() - from, performance.now() - started]
+  const { running: left } = engine.stats().requests
+  if (left !== running.length) {
+    throw new Error(`expected ${running.length} sequences to the end, ${left} were left`)
+  }
+  for (const generation of running) generation.cancel()
+  return (1000 * count) / elapsed
+}
+
+/** The result of a cancelled generation. */
+async function ended(generation: ReturnType<typeof start>): Promise<{ usage: RunResult['usage'] }> {
+  try {
+    return await generation
+  } catch (error) {
+    const { usage } = generation.partial
+    if (usage === undefined) throw error
+    return { usage }
+  }
 }
 
 /** Resolves with the first text; goes on reading, because leaving would cancel. */
@@ -129,6 +151,7 @@ function firstText(generation: ReturnType<typeof start>): Promise<void> {
     const read = async () => {
       for await (const _ of generation) done()
     }
+    // Once it has text, being cancelled is no failure.
     read().then(done, fail)
   })
 }
