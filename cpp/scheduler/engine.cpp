@@ -298,6 +298,8 @@ void Engine::apply(Submit& command) {
     if (request->cancel->cancelled()) return;
     post(Prepared{request->id, without_throwing<PreparedPrompt>([&]() -> Result<PreparedPrompt> {
                     auto prepared = preparer_->prepare(*request);
+                    // Encoded by now: pixels would otherwise stay until the answer is complete.
+                    request->media = {};
                     if (prepared && chain_root_) {
                       prepared.value().chain = digest_prompt(*chain_root_, prepared.value().prompt);
                     }
