@@ -25,17 +25,18 @@ namespace {
 // (they occupy the few miss buffers of the first cache: measured half the rate when they run a page
 // ahead), but a short way ahead they help. `touch`: bytes of a step's row to fetch that way, more
 // than a tile where the row's other tiles follow later, 0 if they are here already.
-inline constexpr int kTouchAhead = 512;
-
 template <class Isa, class Elements, int kRowCount, bool kQueries>
 [[gnu::always_inline]] inline void dot_tile(
     const uint8_t* at, size_t stride, int steps, const typename Elements::Dot::Scalar* factor,
     int touch, typename Elements::Dot::Accumulator (&sums)[kRowCount][Isa::kColumns]) {
   using Dot = typename Elements::Dot;
+  // With few rows the processor is ahead already.
+  constexpr int kAhead = kRowCount >= 4 ? 512 : 0;
+  constexpr int kFirst = kAhead > 0 ? 0 : Elements::kTileBytes;
   constexpr int kStep = kQueries ? Dot::kDepth * Isa::kRows : Dot::kDepth;
   constexpr int kRow = kQueries ? Dot::kDepth : kBlockTokens;
   for (int i = 0; i < steps; ++i) {
-    for (int line = 0; line < touch; line += 64) Isa::prefetch(at + kTouchAhead + line);
+    for (int line = kFirst; line < touch; line += 64) Isa::prefetch(at + kAhead + line);
     typename Dot::Operand tile[Isa::kColumns];
     Elements::load(at, stride, tile);
 #pragma GCC unroll 16
@@ -49,16 +50,6 @@ template <class Isa, class Elements, int kRowCount, bool kQueries>
     at += stride * Elements::kLayoutRows;
     factor += kStep;
   }
-}
-
-// One row's sums as floats in the order of the outputs.
-template <class Isa, class Elements>
-[[gnu::always_inline]] inline void to_floats(
-    const typename Elements::Dot::Accumulator (&sums)[Isa::kColumns],
-    typename Isa::V (&values)[Isa::kColumns]) {
-#pragma GCC unroll 4
-  for (int c = 0; c < Isa::kColumns; ++c) values[c] = Elements::Dot::to_float(sums[c]);
-  Elements::finish(values);
 }
 
 // A key whose size is no multiple of the depth ends with factors of zero: what is read beyond its
@@ -93,7 +84,9 @@ void score_tile(TaskState<Isa>& s, int tile) {
 #pragma GCC unroll 16
     for (int r = 0; r < kRowCount; ++r) {
       V values[Isa::kColumns];
-      to_floats<Isa, Elements>(sums[r], values);
+#pragma GCC unroll 4
+      for (int c = 0; c < Isa::kColumns; ++c) values[c] = Dot::to_float(sums[r][c]);
+      Elements::finish(values);
       const V scale = Isa::set1(s.q_scale[first + r]);
       float* scores = s.scores + r * kBlockTokens + token;
 #pragma GCC unroll 4
@@ -108,7 +101,8 @@ void score_tile(TaskState<Isa>& s, int tile) {
   }
 }
 
-// Adds the weighted values of the block to the outputs of one tile's rows. Limb 1: the lower bits
+// Adds the weighted values of the block to the outputs of one tile's rows, whose order stays that
+// of the dot product (Elements::finish comes last, once). Limb 1: the lower bits
 // of integer weights, after limb 0.
 template <class Isa, class Elements, int kRowCount>
 void value_tile(TaskState<Isa>& s, int tile, size_t stride, bool unpacked, int limb) {
@@ -136,16 +130,13 @@ void value_tile(TaskState<Isa>& s, int tile, size_t stride, bool unpacked, int l
     }
 #pragma GCC unroll 16
     for (int r = 0; r < kRowCount; ++r) {
-      V values[Isa::kColumns];
-      to_floats<Isa, Elements>(sums[r], values);
       const V keep = Isa::set1(limb == 0 ? s.keep[r] : 1);
       float* out = rows + r * padded + at;
 #pragma GCC unroll 4
       for (int c = 0; c < Isa::kColumns; ++c) {
-        if constexpr (Dot::kInteger)
-          values[c] = Isa::mul(values[c], Isa::set1(s.weight_scale[limb][r]));
-        Isa::store(out + c * Isa::kLanes,
-                   Isa::fma(Isa::load(out + c * Isa::kLanes), keep, values[c]));
+        V value = Dot::to_float(sums[r][c]);
+        if constexpr (Dot::kInteger) value = Isa::mul(value, Isa::set1(s.weight_scale[limb][r]));
+        Isa::store(out + c * Isa::kLanes, Isa::fma(Isa::load(out + c * Isa::kLanes), keep, value));
       }
     }
   }
@@ -291,6 +282,17 @@ struct ValueSide {
     }
   }
 
+  // Brings the outputs of a row into their order.
+  static void finish(TaskState<Isa>& s, int row) {
+    float* out = s.out + static_cast<size_t>(row * s.padded_values());
+    for (int at = 0; at < s.padded_values(); at += Isa::kTile) {
+      typename Isa::V values[Isa::kColumns];
+      for (int c = 0; c < Isa::kColumns; ++c) values[c] = Isa::load(out + at + c * Isa::kLanes);
+      Elements::finish(values);
+      for (int c = 0; c < Isa::kColumns; ++c) Isa::store(out + at + c * Isa::kLanes, values[c]);
+    }
+  }
+
   static void add_values(TaskState<Isa>& s, int tile) {
     const size_t stride = static_cast<size_t>(s.format.head_v) * 2 * element_bytes(s.format.v_type);
     const int limbs = Dot::kInteger ? s.limbs : 1;
@@ -343,6 +345,7 @@ struct ValuePhases {
   void (*begin_block)(TaskState<Isa>&);
   void (*weigh)(TaskState<Isa>&, int tile);
   void (*add_values)(TaskState<Isa>&, int tile);
+  void (*finish)(TaskState<Isa>&, int row);
 };
 
 template <class Isa, class Elements, bool kScaled>
@@ -354,7 +357,7 @@ constexpr KeyPhases<Isa> key_phases() {
 template <class Isa, class Elements, bool kScaled>
 constexpr ValuePhases<Isa> value_phases() {
   using Side = ValueSide<Isa, Elements, kScaled>;
-  return {Side::begin_block, Side::weigh, Side::add_values};
+  return {Side::begin_block, Side::weigh, Side::add_values, Side::finish};
 }
 
 // Output of a row: normalised and rotated back, or a partial result.
@@ -435,7 +438,10 @@ void run_task(const PageFormat& format, const AttentionHead& head, const Attenti
       values.add_values(s, tile);
     }
   }
-  for (int row = 0; row < s.rows; ++row) finish_row(s, row, partials);
+  for (int row = 0; row < s.rows; ++row) {
+    values.finish(s, row);
+    finish_row(s, row, partials);
+  }
 }
 
 template <class Isa>
