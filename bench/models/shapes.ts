@@ -33,6 +33,20 @@ export const MODEL_SHAPES = {
     context: 32768,
     ropeBase: 1e6,
   },
+  // Eight KV heads on a small model: long contexts weigh as much as they do in large ones.
+  'llama-0.5b': {
+    like: 'nothing published; the proportions of Llama-3.2-1B at half its size',
+    architecture: 'llama',
+    layers: 20,
+    width: 1024,
+    feedForward: 5632,
+    heads: 16,
+    kvHeads: 8,
+    headSize: 64,
+    vocabulary: 32000,
+    context: 32768,
+    ropeBase: 5e5,
+  },
   'llama-1b': {
     like: 'Llama-3.2-1B',
     architecture: 'llama',
