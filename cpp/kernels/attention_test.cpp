@@ -357,46 +357,55 @@ TEST(Attention, NanQueryStaysInItsRow) {
 }
 
 // An attention sink: one token takes most of the weight and has no value, the others share the rest
-// evenly. Their values are the answer, also those of the sink's own page.
-TEST(Attention, SinkTokenDoesNotDrownItsPage) {
+// evenly. Their values are the answer, also those of the sink's own page, whether it comes first or
+// after much else was summed up.
+void check_sink(KvType type, size_t sink, size_t query_count) {
   constexpr int kHead = 64;
-  constexpr int kTokens = 96;
+  constexpr size_t kTokens = 256;
   std::mt19937 random(16);
   Floats k(kTokens * kHead, 0.0f);
   Floats v(kTokens * kHead, 0.0f);
   Floats q(kHead, 0.0f);
   q[0] = 1;
-  k[0] = 7;  // weight e^7 of the sink, 1 of the others
-  // The sink's page has the others' values in every channel, its neighbours' pages little.
-  for (size_t t = 1; t < kTokens; ++t) {
+  k[sink * kHead] = 3;  // weight e^3 of the sink, 1 of the others
+  for (size_t t = 0; t < kTokens; ++t) {
+    if (t == sink) continue;
+    // The values of the sink's page outweigh the others.
+    const float size = t / kPageTokens == sink / kPageTokens ? 1.0f : 0.1f;
     for (size_t i = 0; i < kHead; ++i) {
-      v[t * kHead + i] = (t < 32 ? 1.0f : 0.1f) * (i % 2 == 0 ? 1.0f : -0.5f) +
-                         0.01f * static_cast<float>(random() % 100);
+      v[t * kHead + i] =
+          size * ((i % 2 == 0 ? 1.0f : -0.5f) + 0.01f * static_cast<float>(random() % 100));
     }
   }
   std::vector<SlotId> slots(kTokens);
   std::iota(slots.begin(), slots.end(), 0u);
-  const std::vector<PageId> ids{0, 1, 2};
-  const std::vector<uint32_t> queries(32, 0);
+  std::vector<PageId> ids(kTokens / kPageTokens);
+  std::iota(ids.begin(), ids.end(), 0u);
+  const std::vector<uint32_t> queries(query_count, 0);
+  const PageFormat format{type, type, kHead, kHead};
+  Pool pool(format, static_cast<int>(ids.size()));
+  reference_kernels().write(format, pool.pages(), {k.data(), v.data(), kHead, kHead, slots});
+  const auto attend = [&](const KvKernels& kernels) {
+    Floats out(kHead);
+    const AttentionHead head{pool.pages(), q.data(), 0, out.data(), 0, 1, 1, 0, nullptr};
+    const auto scratch = test::aligned_bytes(kernels.scratch_bytes(format, 1));
+    kernels.run(format, head, {queries, ids, {}, nullptr, -1}, nullptr, scratch.get());
+    return out;
+  };
+  const Floats expected = attend(reference_kernels());
+  for (const KvKernels* kernels : available_kernels(format)) {
+    EXPECT_LT(test::distance(attend(*kernels).data(), expected.data(), kHead), 0.02)
+        << kernels->name << " " << test::name_of(type) << " sink " << sink << " queries "
+        << query_count;
+  }
+}
+
+TEST(Attention, SinkTokenDoesNotDrownItsPage) {
   for (KvType type : kTypes) {
-    const PageFormat format{type, type, kHead, kHead};
-    Pool pool(format, 3);
-    reference_kernels().write(format, pool.pages(), {k.data(), v.data(), kHead, kHead, slots});
-    // One query is a decode step, page by page; 32 are prefill, in blocks of pages.
-    for (size_t count : {1, 32}) {
-      const auto attend = [&](const KvKernels& kernels) {
-        Floats out(kHead);
-        const AttentionHead head{pool.pages(), q.data(), 0, out.data(), 0, 1, 1, 0, nullptr};
-        const auto scratch = test::aligned_bytes(kernels.scratch_bytes(format, 1));
-        kernels.run(format, head, {std::span(queries).first(count), ids, {}, nullptr, -1}, nullptr,
-                    scratch.get());
-        return out;
-      };
-      const Floats expected = attend(reference_kernels());
-      for (const KvKernels* kernels : available_kernels(format)) {
-        EXPECT_LT(test::distance(attend(*kernels).data(), expected.data(), kHead), 0.02)
-            << kernels->name << " " << test::name_of(type) << " " << count;
-      }
+    for (size_t sink : {0, 199}) {
+      // A decode step goes page by page, prefill in blocks of pages.
+      check_sink(type, sink, 1);
+      check_sink(type, sink, 32);
     }
   }
 }
