@@ -2,10 +2,10 @@ import { runTrial } from '../lib/child.js'
 import { type Contender, type Contest, type Plan, UNITS } from '../lib/compare.js'
 import { kernelRates } from '../lib/kv-kernels.js'
 import { cachedModel } from '../models/make-gguf.js'
-import type { ModelName } from '../models/shapes.js'
+import { MODEL_SHAPES, type ModelName } from '../models/shapes.js'
 import type { KvAnswer, KvSpec } from '../trials/ours-kv.js'
 import type { BenchContext } from './context.js'
-import { batchWork, bufferBytes, defaultAndBest, depthWork } from './kv-peers.js'
+import { batchWork, bufferBytes, defaultAndFastest, depthWork } from './kv-peers.js'
 
 const MODEL: ModelName = 'qwen2-0.5b'
 const PREFILL_TOKENS = 512
@@ -96,7 +96,7 @@ async function depthContest(
   return {
     unit: UNITS.tokensPerSecond,
     ours: ours(spec),
-    peers: [...(await defaultAndBest(work, scout)), stock],
+    peers: [...(await defaultAndFastest(work, scout)), stock],
   }
 }
 
@@ -105,7 +105,7 @@ async function batchContest(name: ModelName, threads: number, shared: boolean): 
   const sizes = { depth: SCOUT_DEPTH, tokens: 32, parallel: PARALLEL, shared }
   const spec = { model, threads, task: 'batch' as const, ...sizes, context: SCOUT_DEPTH + 256 }
   const scout = batchWork(model, threads, { ...sizes, depth: SCOUT_DEPTH / 4, tokens: 16 })
-  const peers = await defaultAndBest(batchWork(model, threads, sizes), scout, shared)
+  const peers = await defaultAndFastest(batchWork(model, threads, sizes), scout, shared)
   const once = shared ? {} : ONCE
   return {
     unit: UNITS.tokensPerSecond,
@@ -144,6 +144,8 @@ async function bandwidthContest(name: ModelName): Promise<Contest> {
   const at = (depth: number) =>
     runOurs({ ...spec, task: 'decode', depth, context: depth + 128 }, 'paged')
   const { kv } = await at(SHORT_DEPTH)
+  const { heads, kvHeads, headSize } = MODEL_SHAPES[name]
+  const shape = { headSize, group: heads / kvHeads, tokens: BANDWIDTH_DEPTH }
   return {
     unit: UNITS.gigabytesPerSecond,
     ours: {
@@ -157,7 +159,7 @@ async function bandwidthContest(name: ModelName): Promise<Contest> {
     peers: (['read', 'attention'] as const).map((what) => ({
       name: what === 'read' ? 'read loop' : 'attention kernel alone',
       version: '',
-      measure: async () => (await kernelRates(kv.dtype))[what],
+      measure: async () => (await kernelRates(kv.dtype, shape))[what],
     })),
   }
 }

@@ -5,12 +5,25 @@ import { join } from 'node:path'
 import { packageRoot } from '../../lib/package-root.js'
 import { runProgram } from './child.js'
 
-/** The shape of the model that the kv cases run: qwen2-0.5b. */
-const SHAPE = ['--head', '64', '--group', '7', '--tokens', '8192']
+/** What is read: pages of one KV head each, by `group` query heads. */
+export interface AttentionShape {
+  headSize: number
+  group: number
+  tokens: number
+}
+
+/** Groups that the program runs; the next larger one computes at least as much. */
+const GROUPS = [1, 4, 7, 8]
 
 /** GB/s of `dtype` pages through the attention kernel, and of the same pages through a read loop. */
-export async function kernelRates(dtype: string): Promise<{ attention: number; read: number }> {
-  const output = await runProgram(builtProgram(), SHAPE)
+export async function kernelRates(
+  dtype: string,
+  { headSize, group, tokens }: AttentionShape,
+): Promise<{ attention: number; read: number }> {
+  const known = GROUPS.find((size) => size >= group) ?? 8
+  const sizes = [headSize, known, tokens].map(String) as [string, string, string]
+  const args = ['--head', sizes[0], '--group', sizes[1], '--tokens', sizes[2]]
+  const output = await runProgram(builtProgram(), args)
   const pattern = new RegExp(
     `^decode +\\S+ +K ${dtype} +V ${dtype} .*: +([\\d.]+) GB/s of +([\\d.]+)`,
     'm',
