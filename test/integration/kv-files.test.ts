@@ -41,7 +41,11 @@ describe('kv.spill', () => {
   })
 
   it.each([
-    ['a folder that is not there', { dir: '/nonexistent/folder', bytes: 1 << 26 }, 'kv.spill.dir'],
+    [
+      'a folder inside a file',
+      { dir: join(import.meta.filename, 'x'), bytes: 1 << 26 },
+      'kv.spill.dir',
+    ],
     ['a size below one page', { dir: tmpdir(), bytes: 10 }, 'kv.spill.bytes'],
   ])('refuses %s', async (_, spill, where) => {
     const loading = load(undefined, { kv: { spill } })
@@ -76,6 +80,7 @@ describe('saveConversation and loadConversation', () => {
       await engine.saveConversation(file, long(2))
       const whole = await readFile(file)
       const size = (await stat(file)).size
+      const nowhere = join(file, 'inside-a-file')
       const invalid = { code: 'MM_INVALID_REQUEST' }
       for (const at of [0, 40, 88, 5000, size - 1]) {
         const flipped = Buffer.from(whole)
@@ -86,10 +91,8 @@ describe('saveConversation and loadConversation', () => {
       await writeFile(file, whole)
       await truncate(file, size - 100)
       await expect(engine.loadConversation(file)).rejects.toMatchObject(invalid)
-      await expect(engine.loadConversation('/nonexistent/file')).rejects.toMatchObject(invalid)
-      await expect(engine.saveConversation('/nonexistent/file', long(2))).rejects.toMatchObject(
-        invalid,
-      )
+      await expect(engine.loadConversation(nowhere)).rejects.toMatchObject(invalid)
+      await expect(engine.saveConversation(nowhere, long(2))).rejects.toMatchObject(invalid)
       await writeFile(file, whole)
       await withEngine({ kv: { dtype: 'bf16' } }, async (other) => {
         await expect(other.loadConversation(file)).rejects.toMatchObject(invalid)
