@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "addon/exit_guard.h"
 #include "core/json_writer.h"
 #include "engines/gguf/check.h"
 #include "engines/llama/preparer.h"
@@ -54,6 +55,7 @@ void EngineCore::start(EventSink sink) {
                                                     runner_->context_tokens());
   auto engine =
       std::make_shared<Engine>(std::move(runner_), std::move(preparer), config, std::move(sink));
+  stop_at_exit(engine);
   std::lock_guard lock(mutex_);
   engine_ = std::move(engine);
 }
